@@ -1,0 +1,1 @@
+"""From points to mechanism: each file takes plain arrays, from any source."""

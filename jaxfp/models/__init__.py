@@ -1,0 +1,1 @@
+"""Where a step function comes from: cells, adapters and training."""

@@ -1,0 +1,1 @@
+"""Solvers that minimize q for one candidate."""

@@ -1,0 +1,1 @@
+"""What networks are trained on: pure modules, independent of each other."""
