@@ -1,4 +1,4 @@
-"""Aliases and status codes that every other module shares.
+"""Aliases, status codes and result tuples that every other module shares.
 
 A step function `step_fn(params, hidden, inputs) -> hidden` is one time step of one state: `hidden` (n_hidden,),
 `inputs` (n_inputs,) or None. With `kind="map"` its fixed points solve F(h, u) = h; with `kind="flow"` it is the
@@ -17,19 +17,87 @@ StepFn = Callable[[Params, Any, Any], Any]
 ResidualFn = Callable[[jax.Array], jax.Array]
 Kind = Literal["map", "flow"]
 
-ACTIVE, FIXED, SLOW, MAX_STEPS, NONFINITE, REJECTED = range(6)
-STATUS_NAMES = ("ACTIVE", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED")
+# RUNNING and CONVERGED are stations of a lane on its way; only FIXED and SLOW are ever returned as points.
+RUNNING, CONVERGED, FIXED, SLOW, MAX_STEPS, NONFINITE, REJECTED = range(7)
+STATUS_NAMES = ("RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED")
 
 
 class Solver(NamedTuple):
     """A search for one candidate, as two pure functions.
 
+    Every state is a NamedTuple with at least `hidden` (n_hidden,), the best state so far; `q` scalar, its q; `done`
+    bool, True where the solver can get no further in the dtype of `hidden`.
+
     Attributes:
       init: `(residual_fn, hidden) -> state`; hidden (n_hidden,).
-      step: `(residual_fn, state) -> state`, one iteration; never leaves the best q it has seen.
-      Every state is a NamedTuple with at least `hidden` (n_hidden,), `q` scalar, and `done` bool: True where the
-      solver itself can get no further in the dtype of `hidden`.
+      step: `(residual_fn, state) -> state`, one iteration.
     """
 
     init: Callable[[ResidualFn, jax.Array], Any]
     step: Callable[[ResidualFn, Any], Any]
+
+
+class Report(NamedTuple):
+    """What happened to the lanes of one search, and what is known about the map.
+
+    Attributes:
+      kind: "map" or "flow".
+      inputs: (n_distinct_inputs, n_inputs) the distinct inputs searched at, or None.
+      n_candidates: how many candidates the user gave.
+      counts: lanes of the user's candidates by the name of their status; they add up to n_candidates.
+      reasons: lanes of the user's candidates by why they are no points.
+      unresolved: (n_distinct_inputs,) user's lanes that ended without an answer (MAX_STEPS, NONFINITE), per input.
+      n_candidates_per_input: (n_distinct_inputs,).
+      bounded: True if the map is known to send a box into itself, else None.
+      bounded_by: who says so, or why it is not known.
+      until: "all" or "complete".
+      waves: one dict a wave: n_lanes, n_new (points found first), n_new_fixed, seeded (False for the user's own).
+      seeded_waves_met: (n_distinct_inputs,) True where the stop rule of `until="complete"` was met.
+      candidate_speed: median speed of the candidates, activation per step: what SLOW speeds compare with.
+      precision: dtype in which the step function computes when given float64, e.g. "float64".
+      precision_floor: its eps, the relative resolution of every residual.
+      n_steps: median and largest number of search steps of a lane.
+      seconds: wall time by stage, compilation included.
+    """
+
+    kind: Kind
+    inputs: np.ndarray | None
+    n_candidates: int
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    unresolved: np.ndarray
+    n_candidates_per_input: np.ndarray
+    bounded: bool | None
+    bounded_by: str
+    until: str
+    waves: list[dict[str, Any]]
+    seeded_waves_met: np.ndarray
+    candidate_speed: float
+    precision: str
+    precision_floor: float
+    n_steps: dict[str, float]
+    seconds: dict[str, float]
+
+
+class FixedPoints(NamedTuple):
+    """Distinct fixed and slow points; FIXED before SLOW, then by n_hits, most first.
+
+    Attributes:
+      hidden: (n_points, n_hidden) float64.
+      inputs: (n_points, n_inputs) float64, or None where the search had no inputs.
+      q: (n_points,) half the squared residual at `hidden`, in float64.
+      speed: (n_points,) norm of the residual, activation per step (map) or per unit of time (flow).
+      status: (n_points,) FIXED or SLOW.
+      isolated: (n_points,) bool; False where the point is one of a continuum.
+      n_hits: (n_points,) how many of the user's candidates ended here; 0 for points that only a seeded wave found.
+      report: see `Report`.
+    """
+
+    hidden: np.ndarray
+    inputs: np.ndarray | None
+    q: np.ndarray
+    speed: np.ndarray
+    status: np.ndarray
+    isolated: np.ndarray
+    n_hits: np.ndarray
+    report: Report

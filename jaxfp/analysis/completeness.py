@@ -1,0 +1,271 @@
+"""How complete a set of fixed points is: index sums, unseen mass, discovery curve.
+
+Index sum. The index of an isolated fixed point is sign det(I - J) (map) or sign det(-J) (flow). If a map sends a box
+into itself, or a flow points inward on a ball, the indices of ALL fixed points sum to +1 (Brouwer degree,
+Poincare-Hopf). A wrong sum proves that points are missing; a right one proves nothing by itself.
+
+Unseen mass (Good & Turing 1953). If n_1 of K candidates were the only one to reach their point, and n_0 ended without
+an answer, the chance that one more candidate of the same kind finds a new point is about (n_1 + n_0) / K.
+
+Discovery curve. The mean number of distinct points among m of the K candidates, over all orders of the candidates:
+sum_i 1 - C(K - k_i, m) / C(K, m), with k_i the hits of point i. Flat at its end: nothing new was coming.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+
+from jaxfp import dynamics
+from jaxfp.search import dedupe
+from jaxfp.types import FIXED, FixedPoints, Kind, Report
+
+UNSEEN_LIMIT = 0.01  # DESIGN.md 3.4 (c): singletons in the user's own wave are under 1 %
+
+
+class Audit(NamedTuple):
+    """What is known about the completeness of a set of points.
+
+    Attributes:
+      inputs: (n_distinct_inputs, n_inputs), or None where the search had no inputs.
+      index_sums: one entry an input: the sum of the indices of its isolated FIXED points, or None where a sign is
+        uncertain.
+      index_sum: the sum if there is one input, else None.
+      expected: 1 where the map is known to send a box into itself, else None.
+      reason: who knows that, or why nobody does.
+      signs: (n_points,) index of each point: +1, -1, or 0 where it is uncertain or does not count.
+      unseen_masses: (n_distinct_inputs,) Good-Turing mass of fixed points per input; NaN for plain arrays.
+      unseen_mass: over all inputs together.
+      discovery: (n_draws, 2) candidates drawn, mean distinct fixed points found; None for plain arrays.
+      complete: True only if for every input the index sum is as expected with every sign certain, a whole seeded wave
+        after that added nothing, and the unseen mass is under 1 %.
+      n_fixed: number of FIXED points; n_slow: of SLOW points; n_continuum: of FIXED points on a continuum.
+      waves_met: (n_distinct_inputs,) True where a seeded wave ended as the stop rule asks.
+    """
+
+    inputs: np.ndarray | None
+    index_sums: tuple[int | None, ...]
+    index_sum: int | None
+    expected: int | None
+    reason: str
+    signs: np.ndarray
+    unseen_masses: np.ndarray
+    unseen_mass: float
+    discovery: np.ndarray | None
+    complete: bool
+    n_fixed: int
+    n_slow: int
+    n_continuum: int
+    waves_met: np.ndarray
+
+    def summary(self) -> str:
+        """The audit in plain words.
+
+        Returns:
+          A few sentences, one a line.
+
+        Example:
+          >>> points = (np.zeros((1, 1)), None)
+          >>> print(audit(points, np.full((1, 1, 1), 0.5)).summary().splitlines()[0])
+          1 fixed point, 0 slow points.
+        """
+        return "\n".join(_sentences(self))
+
+
+def audit(points: FixedPoints | tuple[Any, Any], linear: Any, *, kind: Kind | None = None, bounded: bool | None = None) -> Audit:
+    """Ask whether all fixed points were found.
+
+    Args:
+      points: result of `find_fixed_points`, or a plain (hidden (n_points, n_hidden), inputs (n_points, n_inputs) or
+        None), all of them taken for isolated fixed points.
+      linear: result of `linearize` at these points, or the Jacobians (n_points, n_hidden, n_hidden).
+      kind: "map" or "flow"; by default what the report of points says, "map" for plain arrays.
+      bounded: True if the map is known to send a box into itself; by default what the report says.
+
+    Returns:
+      Audit.
+
+    Raises:
+      ValueError: if the Jacobians do not fit the points or kind contradicts the report.
+
+    Example:
+      >>> hidden = np.array([[-0.858561], [0.0], [0.858561]])
+      >>> result = audit((hidden, None), (1.5 * (1 - hidden**2))[:, :, None], bounded=True)
+      >>> result.index_sum, result.complete
+      (1, False)
+
+    Source: Brouwer degree; Good (1953), Biometrika 40:237. The audit of fixed points is ours.
+    """
+    if not isinstance(points, FixedPoints):
+        points = _from_arrays(*points, kind or "map")
+    report = points.report
+    if kind is not None and kind != report.kind:
+        raise ValueError(f'kind is "{kind}", but the points come from a search with kind "{report.kind}".')
+    dynamics.check_kind(report.kind)
+    jacobians = np.asarray(getattr(linear, "jacobian", linear), np.float64)
+    n_points, n_hidden = points.hidden.shape
+    if jacobians.shape != (n_points, n_hidden, n_hidden):
+        raise ValueError(f"jacobians must be {(n_points, n_hidden, n_hidden)}, got {jacobians.shape}.")
+
+    counts = (points.status == FIXED) & points.isolated
+    signs = np.array([_index(j, h, report.kind) if c else 0 for j, h, c in zip(jacobians, points.hidden, counts, strict=True)], int)
+    group = _group_of(points.inputs, report.inputs, n_points)
+    n_inputs = len(report.unresolved)
+    index_sums = tuple(_sum(signs[counts & (group == g)]) for g in range(n_inputs))
+
+    known = report.bounded if bounded is None else bounded
+    reason = report.bounded_by if bounded is None else "the caller says so"
+    expected = 1 if known else None
+    fixed = points.status == FIXED
+    singles = np.array([(fixed & (points.n_hits == 1) & (group == g)).sum() for g in range(n_inputs)])
+    with np.errstate(invalid="ignore"):
+        masses = (singles + report.unresolved) / report.n_candidates_per_input
+    mass = float((singles + report.unresolved).sum() / report.n_candidates) if report.n_candidates else np.nan
+    met = report.seeded_waves_met
+    complete = bool(
+        expected is not None
+        and n_inputs > 0
+        and all(s == expected for s in index_sums)
+        and met.all()
+        and (masses < UNSEEN_LIMIT).all()
+        and points.isolated[fixed].all()
+    )
+    return Audit(
+        inputs=report.inputs,
+        index_sums=index_sums,
+        index_sum=index_sums[0] if n_inputs == 1 else None,
+        expected=expected,
+        reason=reason,
+        signs=signs,
+        unseen_masses=masses,
+        unseen_mass=mass,
+        discovery=_discovery(points.n_hits[fixed], report.n_candidates) if report.n_candidates else None,
+        complete=complete,
+        n_fixed=int(fixed.sum()),
+        n_slow=int((~fixed).sum()),
+        n_continuum=int((fixed & ~points.isolated).sum()),
+        waves_met=met,
+    )
+
+
+def _index(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind) -> int:
+    """sign det(-J_r), or 0 where the smallest singular value of J_r is within its error."""
+    matrix = np.eye(len(jacobian)) - jacobian if kind == "map" else -jacobian
+    if not np.isfinite(matrix).all():
+        return 0
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    # A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||) or better; to first order J errs by ||J|| times it.
+    error = np.sqrt(np.finfo(float).eps) * (1 + np.linalg.norm(hidden)) * singular[0]
+    return int(np.linalg.slogdet(matrix)[0]) if singular[-1] > error else 0
+
+
+def _sum(signs: np.ndarray) -> int | None:
+    return None if (signs == 0).any() else int(signs.sum())
+
+
+def _group_of(inputs: np.ndarray | None, distinct: np.ndarray | None, n_points: int) -> np.ndarray:
+    if inputs is None or distinct is None:
+        return np.zeros(n_points, int)
+    return np.array([np.flatnonzero((distinct == row).all(1))[0] for row in inputs], int)
+
+
+def _from_arrays(hidden: Any, inputs: Any, kind: Kind) -> FixedPoints:
+    """Points from anywhere: nothing is known of the search."""
+    hidden = np.asarray(hidden, np.float64)
+    inputs = None if inputs is None else np.asarray(inputs, np.float64)
+    n_points = len(hidden)
+    _, distinct = dedupe.input_groups(inputs, n_points)
+    n_inputs = 1 if distinct is None else len(distinct)
+    report = Report(
+        kind=kind,
+        inputs=distinct,
+        n_candidates=0,
+        counts={},
+        reasons={},
+        unresolved=np.zeros(n_inputs, int),
+        n_candidates_per_input=np.zeros(n_inputs, int),
+        bounded=None,
+        bounded_by="nothing is known about the map",
+        until="all",
+        waves=[],
+        seeded_waves_met=np.zeros(n_inputs, bool),
+        candidate_speed=np.nan,
+        precision="float64",
+        precision_floor=float(np.finfo(float).eps),
+        n_steps={},
+        seconds={},
+    )
+    zeros = np.zeros(n_points)
+    fixed, isolated = np.full(n_points, FIXED), np.ones(n_points, bool)
+    return FixedPoints(hidden, inputs, zeros, zeros, fixed, isolated, np.zeros(n_points, int), report)
+
+
+def _discovery(hits: np.ndarray, n_candidates: int) -> np.ndarray:
+    """Rarefaction: exact mean over all orders, at up to 64 numbers of candidates."""
+    drawn = np.unique(np.linspace(0, n_candidates, min(n_candidates, 64) + 1).astype(int))
+    missed = n_candidates - hits[:, None] - drawn[None, :]  # candidates outside both the draw and the point's hits
+    with np.errstate(invalid="ignore"):
+        log_chance = (
+            gammaln(n_candidates - hits[:, None] + 1.0) - gammaln(missed + 1.0) + gammaln(n_candidates - drawn + 1.0)[None] - gammaln(n_candidates + 1.0)
+        )
+    chance = np.where(missed < 0, 0.0, np.exp(np.where(missed < 0, -np.inf, log_chance)))
+    return np.stack([drawn, (1 - chance).sum(0)], axis=1)
+
+
+def _sentences(audit: Audit) -> list[str]:
+    def count(n: int, noun: str) -> str:
+        return f"{n} {noun}{'' if n == 1 else 's'}"
+
+    lines = [f"{count(audit.n_fixed, 'fixed point')}, {count(audit.n_slow, 'slow point')}."]
+    if audit.n_continuum:
+        lines.append(
+            f"{count(audit.n_continuum, 'fixed point')} on a continuum (I - J is singular there): such points are "
+            "samples of a set, and have no index."
+        )
+    undecided = sum(s is None for s in audit.index_sums)
+    wrong = [s for s in audit.index_sums if s is not None and s != 1]
+    n_inputs = len(audit.index_sums)
+    at = "" if n_inputs == 1 else f" at {{}} of {n_inputs} inputs"
+    if audit.expected is None:
+        sums = ", ".join("undecided" if s is None else f"{s:+d}" for s in audit.index_sums[:5])
+        more = ", ..." if n_inputs > 5 else ""
+        lines.append(f"No degree guarantee ({audit.reason}), so the index sum ({sums}{more}) cannot tell what is missing.")
+    else:
+        if wrong:
+            lines.append(
+                f"Points are certainly missing{at.format(len(wrong))}: the index sum is "
+                f"{', '.join(f'{s:+d}' for s in wrong[:5])} where it must be +1 ({audit.reason})."
+            )
+        if undecided:
+            lines.append(f"The index sum is undecided{at.format(undecided)}: a point is too near a bifurcation for its sign.")
+        if not wrong and not undecided:
+            lines.append(f"The index sum is +1, as it must be ({audit.reason}): no point is proved missing.")
+    if not np.isnan(audit.unseen_mass):
+        lines.append(
+            f"Unseen mass {100 * audit.unseen_mass:.2g} %: about the chance that one more candidate of the same kind "
+            "finds a new fixed point or no answer."
+        )
+    if audit.waves_met.all() and len(audit.waves_met):
+        lines.append("Seeded waves aimed at what might be missing added no point.")
+    elif audit.waves_met.any():
+        lines.append(f"Seeded waves ended without a new point at {audit.waves_met.sum()} of {n_inputs} inputs.")
+    if audit.complete:
+        lines.append("Complete by every sign there is; a proof it is not.")
+    elif audit.expected is None:
+        lines.append("Not called complete: without a degree guarantee nothing can be.")
+    else:
+        lines.append("Not called complete" + _why_not(audit))
+    return lines
+
+
+def _why_not(audit: Audit) -> str:
+    reasons = []
+    if any(s != audit.expected for s in audit.index_sums):
+        reasons.append("the index sum is not met")
+    if audit.n_continuum:
+        reasons.append("a continuum cannot be counted")
+    if not audit.waves_met.all():
+        reasons.append('no seeded wave has confirmed it (until="complete" runs them)')
+    if not (audit.unseen_masses < UNSEEN_LIMIT).all():
+        reasons.append(f"the unseen mass is not under {100 * UNSEEN_LIMIT:g} %: give more candidates")
+    return ": " + "; ".join(reasons) + "."

@@ -1,0 +1,269 @@
+"""The dynamics of one step function: how fast a state moves, and where it goes.
+
+Residual r(h) = F(h, u) - h of a map, r(h) = F(h, u) of a flow; q(h) = 1/2 ||r||^2; speed ||r|| = sqrt(2 q).
+Fixed points are the zeros of q, slow points its other minima (Sussillo & Barak 2013, eq. 1.1-1.4).
+
+These functions are traceable and follow the dtype of `hidden`. Called outside a trace on float64 NumPy they are
+evaluated in float64, with params widened, whatever the caller's x64 setting, and return NumPy.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfp.types import Array, Kind, Params, StepFn
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def float64_on_numpy(function: _Function) -> _Function:
+    """Let `function(step_fn, params, hidden, inputs, ...)` compute in float64 when `hidden` is float64 NumPy.
+
+    Args:
+      function: traceable function of a step function, params, hidden (..., n_hidden) and inputs.
+
+    Returns:
+      The same function; outside a trace a float64 NumPy `hidden` gives NumPy results computed in float64.
+
+    Example:
+      >>> float64_on_numpy(lambda f, p, h, u: f(p, h, u))(lambda p, h, u: p * h, 0.5, np.ones(1), None).dtype
+      dtype('float64')
+    """
+
+    @functools.wraps(function)
+    def wrapped(step_fn: StepFn, params: Params, hidden: Any, inputs: Any = None, **keywords: Any) -> Any:
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, inputs)))
+        if traced or not isinstance(hidden, np.ndarray) or hidden.dtype != np.float64:
+            return function(step_fn, params, hidden, inputs, **keywords)
+        # Inside a user's jit the constants are folded at trace time, not staged into a program of another width.
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+            result = function(step_fn, widen(params), jnp.asarray(hidden), widen(inputs), **keywords)
+            return jax.tree.map(np.asarray, result)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def widen(tree: Any) -> Any:
+    """Floating leaves as float64, exactly; integer, boolean and key leaves as they are. Needs x64 in scope.
+
+    Args:
+      tree: pytree of arrays.
+
+    Returns:
+      The same pytree of jax arrays.
+
+    Example:
+      >>> with jax.enable_x64(True):
+      ...     widen({"w": np.ones(2, np.float32), "n": np.int32(3)})["w"].dtype
+      dtype('float64')
+    """
+
+    def leaf(x: Any) -> Any:
+        if isinstance(x, float | np.floating | np.ndarray | jax.Array) and jnp.issubdtype(
+            jnp.result_type(x), jnp.floating
+        ):
+            return jnp.asarray(x, jnp.float64)
+        return x
+
+    return jax.tree.map(leaf, tree)
+
+
+def over_points(one: Callable[[Any, Any], Any], hidden: Any, inputs: Any) -> Any:
+    """Apply a function of one state to one state or to many.
+
+    Args:
+      one: function `(hidden (n_hidden,), inputs (n_inputs,) or None)`.
+      hidden: (n_hidden,) or (n_points, n_hidden).
+      inputs: None, (n_inputs,) for all, or (n_points, n_inputs) one each.
+
+    Returns:
+      The result of `one`, with a leading axis n_points where `hidden` has one.
+
+    Raises:
+      ValueError: if the shapes do not fit.
+
+    Example:
+      >>> over_points(lambda h, u: h.sum(), jnp.ones((3, 2)), None).shape
+      (3,)
+    """
+    if hidden.ndim == 1 and (inputs is None or inputs.ndim == 1):
+        return one(hidden, inputs)
+    if hidden.ndim != 2 or (inputs is not None and inputs.ndim not in (1, 2)):
+        shape = None if inputs is None else inputs.shape
+        raise ValueError(
+            "hidden must be (n_hidden,) or (n_points, n_hidden) with inputs None, (n_inputs,) or (n_points, n_inputs), "
+            f"got hidden {hidden.shape} and inputs {shape}."
+        )
+    if inputs is not None and inputs.ndim == 2 and inputs.shape[0] != hidden.shape[0]:
+        raise ValueError(f"inputs must have one row for each of {hidden.shape[0]} states, got {inputs.shape}.")
+    return jax.vmap(one, in_axes=(0, 0 if inputs is not None and inputs.ndim == 2 else None))(hidden, inputs)
+
+
+def check_kind(kind: str) -> None:
+    """Refuse anything but "map" and "flow".
+
+    Args:
+      kind: what the caller gave.
+
+    Raises:
+      ValueError: if it is neither.
+
+    Example:
+      >>> check_kind("map")
+    """
+    if kind not in ("map", "flow"):
+        raise ValueError(f'kind must be "map" or "flow", got {kind!r}.')
+
+
+def residual_fn(step_fn: StepFn, params: Params, inputs: Any, kind: Kind) -> Callable[[jax.Array], jax.Array]:
+    """The residual as a function of one state, products in full precision.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands.
+      inputs: (n_inputs,) or None, held constant.
+      kind: "map" or "flow".
+
+    Returns:
+      Function from hidden (n_hidden,) to r (n_hidden,).
+
+    Example:
+      >>> float(residual_fn(lambda p, h, u: p * h, 0.5, None, "map")(jnp.ones(1))[0])
+      -0.5
+    """
+    check_kind(kind)
+
+    def residual_of(hidden: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("highest"):  # accelerators default to fewer digits (FIELD.md P18)
+            moved = step_fn(params, hidden, inputs).astype(hidden.dtype)
+        return moved - hidden if kind == "map" else moved
+
+    return residual_of
+
+
+@float64_on_numpy
+def residual(step_fn: StepFn, params: Params, hidden: Array, inputs: Array | None = None, *, kind: Kind = "map") -> Any:
+    """What is left at a state: r = F(h, u) - h of a map, r = F(h, u) of a flow.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, one time step; or the vector field of a flow.
+      params: pytree that `step_fn` understands.
+      hidden: (n_hidden,) or (n_points, n_hidden), activation units.
+      inputs: None, (n_inputs,) or (n_points, n_inputs), held constant.
+      kind: "map" or "flow".
+
+    Returns:
+      Same shape as hidden; activation per step (map) or per unit of time (flow).
+
+    Raises:
+      ValueError: if the shapes do not fit or kind is unknown.
+
+    Example:
+      >>> residual(lambda p, h, u: p * h, 0.5, np.ones(2)).tolist()
+      [-0.5, -0.5]
+
+    Source: Sussillo & Barak (2013), Neural Computation 25:626, eq. 1.1. Differs: theirs is a flow.
+    """
+    return over_points(lambda h, u: residual_fn(step_fn, params, u, kind)(h), hidden, inputs)
+
+
+@float64_on_numpy
+def q(step_fn: StepFn, params: Params, hidden: Array, inputs: Array | None = None, *, kind: Kind = "map") -> Any:
+    """Half the squared speed of a state, q = 1/2 ||r||^2, summed over units.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, one time step; or the vector field of a flow.
+      params: pytree that `step_fn` understands.
+      hidden: (n_hidden,) or (n_points, n_hidden), activation units.
+      inputs: None, (n_inputs,) or (n_points, n_inputs), held constant.
+      kind: "map" or "flow".
+
+    Returns:
+      Scalar or (n_points,), activation^2 per step^2. Tools that average over units report 2 q / n_hidden.
+
+    Raises:
+      ValueError: if the shapes do not fit or kind is unknown.
+
+    Example:
+      >>> float(q(lambda p, h, u: p * h, 0.5, np.ones(2)))
+      0.25
+
+    Source: Sussillo & Barak (2013), Neural Computation 25:626, eq. 1.2. Differs: theirs is a flow.
+    """
+
+    def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
+        r = residual_fn(step_fn, params, u, kind)(h)
+        return jnp.vdot(r, r) / 2
+
+    return over_points(one, hidden, inputs)
+
+
+@float64_on_numpy
+def speed(step_fn: StepFn, params: Params, hidden: Array, inputs: Array | None = None, *, kind: Kind = "map") -> Any:
+    """How far one step takes a state: ||r|| = sqrt(2 q).
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, one time step; or the vector field of a flow.
+      params: pytree that `step_fn` understands.
+      hidden: (n_hidden,) or (n_points, n_hidden), activation units.
+      inputs: None, (n_inputs,) or (n_points, n_inputs), held constant.
+      kind: "map" or "flow".
+
+    Returns:
+      Scalar or (n_points,), activation per step (map) or per unit of time (flow).
+
+    Raises:
+      ValueError: if the shapes do not fit or kind is unknown.
+
+    Example:
+      >>> float(speed(lambda p, h, u: p * h, 0.5, np.array([3.0, 4.0])))
+      2.5
+    """
+    return over_points(lambda h, u: jnp.linalg.norm(residual_fn(step_fn, params, u, kind)(h)), hidden, inputs)
+
+
+@float64_on_numpy
+def simulate(
+    step_fn: StepFn, params: Params, hidden0: Array, inputs: Array | None = None, *, n_time: int | None = None
+) -> Any:
+    """Run a map from hidden0: h_t = F(h_{t-1}, u_t).
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, one time step.
+      params: pytree that `step_fn` understands.
+      hidden0: (n_hidden,) for all trials, or (n_trials, n_hidden).
+      inputs: (n_time, n_inputs), (n_trials, n_time, n_inputs), or None.
+      n_time: number of steps; wanted only where inputs is None.
+
+    Returns:
+      States h_1 .. h_T, (n_time, n_hidden) or (n_trials, n_time, n_hidden).
+
+    Raises:
+      ValueError: if the shapes do not fit, or both or neither of inputs and n_time are given.
+
+    Example:
+      >>> simulate(lambda p, h, u: p * h, 0.5, np.ones(1), n_time=3).ravel().tolist()
+      [0.5, 0.25, 0.125]
+    """
+    if (inputs is None) == (n_time is None):
+        raise ValueError(f"simulate needs inputs or n_time, one of them, got n_time={n_time} and inputs={inputs!r}.")
+    if hidden0.ndim not in (1, 2) or (inputs is not None and inputs.ndim not in (2, 3)):
+        shape = None if inputs is None else inputs.shape
+        raise ValueError(
+            "hidden0 must be (n_hidden,) or (n_trials, n_hidden) and inputs (n_time, n_inputs) or "
+            f"(n_trials, n_time, n_inputs), got {hidden0.shape} and {shape}."
+        )
+
+    def one(hidden: jax.Array, drive: jax.Array | None) -> jax.Array:
+        def step(state: jax.Array, u: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+            new = step_fn(params, state, u)
+            return new, new
+
+        return jax.lax.scan(step, hidden, drive, length=n_time)[1]
+
+    axes = (0 if hidden0.ndim == 2 else None, 0 if inputs is not None and inputs.ndim == 3 else None)
+    return one(hidden0, inputs) if axes == (None, None) else jax.vmap(one, in_axes=axes)(hidden0, inputs)

@@ -1,0 +1,146 @@
+"""What the program of a step function says about it: its precision, its randomness, its saturated gates.
+
+A step function is traced once to a jaxpr and the equations are read, inside nested calls too:
+  * precision: an operation whose floating output is narrower than its widest floating input casts down, and no
+    residual is known better than that dtype resolves;
+  * randomness: a step that draws numbers has no fixed points;
+  * saturation: where a gate sigma(x) rounds to 0 or 1, z h + (1 - z) n(h) rounds to h for every h nearby, so that
+    a vanishing residual is no evidence of a fixed point.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+from jaxfp.types import Params, StepFn
+
+_RANDOM = {"random_bits", "random_seed", "random_split", "random_fold_in", "random_gamma"}
+_RANDOM |= {"threefry2x32", "rng_uniform", "rng_bit_generator"}
+
+
+class Program(NamedTuple):
+    """What a step function's jaxpr says.
+
+    Attributes:
+      precision: name of the narrowest floating dtype the state passes through, e.g. "float64".
+      random: name of the first random primitive, or None.
+      out_shape: shape of the new state.
+    """
+
+    precision: str
+    random: str | None
+    out_shape: tuple[int, ...]
+
+
+def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
+    """Trace one step and read its equations.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`.
+      params: pytree that `step_fn` understands.
+      hidden: array or ShapeDtypeStruct of shape (n_hidden,).
+      inputs: array or ShapeDtypeStruct of shape (n_inputs,), or None.
+
+    Returns:
+      Program.
+
+    Example:
+      >>> read(lambda p, h, u: h.astype(jnp.float16), None, jnp.ones(2), None).precision
+      'float16'
+    """
+    closed, out = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, inputs)
+    narrowest, random = jnp.dtype(hidden.dtype), None
+    for eqn in _equations(closed.jaxpr):
+        if random is None and eqn.primitive.name in _RANDOM:
+            random = eqn.primitive.name
+        floats_in = [v.aval.dtype for v in eqn.invars if _is_float(v.aval)]
+        floats_out = [v.aval.dtype for v in eqn.outvars if _is_float(v.aval)]
+        if eqn.primitive.name == "reduce_precision":
+            floats_out.append(_dtype_of_mantissa(eqn.params["mantissa_bits"]))
+        for dtype in floats_out if floats_in else ():
+            widest_in = max(floats_in, key=_digits)
+            if _digits(dtype) < min(_digits(widest_in), _digits(narrowest)):
+                narrowest = dtype
+    shape = tuple(out.shape) if hasattr(out, "shape") else ()
+    return Program(str(narrowest), random, shape)
+
+
+def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
+    """How far the most saturated gate of one step is from 0 or 1.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`.
+      params: pytree that `step_fn` understands.
+      hidden: array of shape (n_hidden,).
+      inputs: array of shape (n_inputs,), or None.
+
+    Returns:
+      Scalar: the least of g and 1 - g over every output g of `logistic`, at any depth outside loops; infinite for a
+      step without gates.
+
+    Example:
+      >>> float(gate_margin(lambda p, h, u: jax.nn.sigmoid(h), None, jnp.array([100.0, 0.0]), None))
+      0.0
+    """
+    closed = jax.make_jaxpr(step_fn)(params, hidden, inputs)
+    margins = [jnp.full((), jnp.inf, hidden.dtype)]
+
+    def visit(eqn: Any, out: Any) -> None:
+        if eqn.primitive.name == "logistic":
+            margins.append(jnp.min(jnp.minimum(out, 1 - out)).astype(hidden.dtype))
+
+    _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((params, hidden, inputs)), visit)
+    return jnp.min(jnp.stack(margins))
+
+
+def _is_float(aval: Any) -> bool:
+    return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.floating)
+
+
+def _digits(dtype: Any) -> int:
+    return jnp.finfo(dtype).nmant
+
+
+def _dtype_of_mantissa(bits: int) -> Any:
+    return next(d for d in (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64) if jnp.finfo(d).nmant >= bits)
+
+
+def _inner(eqn: Any) -> list[Any]:
+    """The jaxprs inside one equation (calls, branches, loop bodies)."""
+    values = [v for param in eqn.params.values() for v in (param if isinstance(param, tuple | list) else (param,))]
+    return [v for v in values if isinstance(v, jex.Jaxpr | jex.ClosedJaxpr)]
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in _inner(eqn):
+            yield from _equations(inner.jaxpr if isinstance(inner, jex.ClosedJaxpr) else inner)
+
+
+def _evaluate(jaxpr: Any, consts: Any, arguments: Any, visit: Callable[[Any, Any], None]) -> list[Any]:
+    """Evaluate a jaxpr, entering plain calls, and show every equation with its first output to `visit`."""
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if isinstance(atom, jex.Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [value(v) for v in eqn.invars]
+        inner = _inner(eqn)
+        if len(inner) == 1 and eqn.primitive.name not in ("scan", "while", "cond"):
+            body = inner[0]
+            closed = isinstance(body, jex.ClosedJaxpr)
+            outs = _evaluate(body.jaxpr if closed else body, body.consts if closed else (), operands, visit)
+        else:
+            # A jaxpr of this one equation: evaluating a jaxpr is public, binding a primitive is not.
+            taken = [(v, x) for v, x in zip(eqn.invars, operands, strict=True) if not isinstance(v, jex.Literal)]
+            names = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+            one = jex.Jaxpr((), [v for v, _ in taken], eqn.outvars, [eqn], debug_info=names)
+            outs = jax.core.eval_jaxpr(one, (), *[x for _, x in taken])
+        visit(eqn, outs[0] if outs else None)
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return [value(v) for v in jaxpr.outvars]

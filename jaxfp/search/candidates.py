@@ -1,0 +1,121 @@
+"""Where searches start.
+
+Starts decide what is found (FIELD.md P28), so there are three kinds: states that trajectories visit, blurred; and
+for points that trajectories avoid, mixtures of the attractors already known (the saddle between two memories lies
+near their mean, those of higher index near the mean of four and eight: SCIENCE.md 1.3) and steps along the unstable
+directions of known saddles.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfp.types import Array
+
+
+def sample_candidates(key: jax.Array, states: Array, n_candidates: int, noise: float = 0.0) -> Any:
+    """Draw states from trajectories and add Gaussian noise.
+
+    Args:
+      key: typed PRNG key, `jax.random.key(...)`.
+      states: (..., n_hidden), e.g. simulated trials (n_trials, n_time, n_hidden).
+      n_candidates: how many, drawn with replacement.
+      noise: standard deviation of the noise, activation units. On a 16-unit memory network 0.1 finds 10 of 27 points
+        and 0.5 finds 26: blur generously.
+
+    Returns:
+      (n_candidates, n_hidden) in the dtype of states.
+
+    Raises:
+      ValueError: if the key is a legacy one, states have no state axis or are not floating, or a number is negative.
+
+    Example:
+      >>> sample_candidates(jax.random.key(0), jnp.zeros((2, 5, 3)), 7, 0.1).shape
+      (7, 3)
+
+    Source: Sussillo & Barak (2013); Golub & Sussillo (2018).
+    """
+    check_key(key)
+    if states.ndim < 2 or not jnp.issubdtype(states.dtype, jnp.floating):
+        raise ValueError(f"states must be floating, (..., n_hidden), got {states.dtype} of shape {states.shape}.")
+    if n_candidates < 0 or noise < 0:
+        raise ValueError(f"n_candidates and noise must not be negative, got {n_candidates} and {noise}.")
+    flat = states.reshape(-1, states.shape[-1])
+    if not len(flat):
+        raise ValueError(f"states must hold at least one state, got shape {states.shape}.")
+    key_row, key_noise = jax.random.split(key)
+    rows = jax.random.randint(key_row, (n_candidates,), 0, len(flat))
+    blur = jax.random.normal(key_noise, (n_candidates, flat.shape[1]), jnp.float32)
+    if isinstance(states, np.ndarray):  # keeps float64 whatever the x64 setting
+        return flat[np.asarray(rows)] + (noise * np.asarray(blur)).astype(flat.dtype)
+    return flat[rows] + (noise * blur).astype(flat.dtype)
+
+
+def seed_candidates(
+    key: jax.Array,
+    n_candidates: int,
+    attractors: np.ndarray,
+    saddles: np.ndarray,
+    unstable: np.ndarray,
+    scale: float,
+) -> np.ndarray:
+    """A wave aimed at what is still missing, from the points known so far at one input.
+
+    Half are mixtures of attractors: means of 2, 4, 8 and of all, with noise; half are steps from saddles, up to
+    `scale`, along random combinations of their unstable directions, both ways.
+
+    Args:
+      key: typed PRNG key.
+      n_candidates: how many.
+      attractors: (n_attractors, n_hidden), at least one row; whatever should be mixed.
+      saddles: (n_saddles, n_hidden), may be empty.
+      unstable: (n_saddles, n_hidden, n_hidden) real, the projector on each saddle's unstable directions.
+      scale: activation units, the size of the region of interest.
+
+    Returns:
+      (n_candidates, n_hidden) float64.
+
+    Example:
+      >>> one = np.ones((1, 2))
+      >>> seed_candidates(jax.random.key(0), 4, one, one[:0], np.zeros((0, 2, 2)), 0.0).tolist()
+      [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+    """
+    key_mix, key_order, key_noise, key_saddle, key_way, key_far = jax.random.split(key, 6)
+    n_attractors, n_hidden = attractors.shape
+    n_steps = n_candidates // 2 if len(saddles) else 0
+    n_mixtures = n_candidates - n_steps
+
+    sizes = np.unique([s for s in (2, 4, 8) if s <= n_attractors] + [n_attractors])
+    size = sizes[np.asarray(jax.random.randint(key_mix, (n_mixtures,), 0, len(sizes)))]
+    rank = np.argsort(np.asarray(jax.random.uniform(key_order, (n_mixtures, n_attractors))), axis=1).argsort(axis=1)
+    weights = (rank < size[:, None]) / size[:, None]
+    blur = np.asarray(jax.random.normal(key_noise, (n_mixtures, n_hidden)), np.float64)
+    mixtures = weights @ attractors + 0.1 * scale / n_hidden**0.5 * blur
+    if not n_steps:
+        return mixtures
+
+    which = np.asarray(jax.random.randint(key_saddle, (n_steps,), 0, len(saddles)))
+    way = np.asarray(jax.random.normal(key_way, (n_steps, n_hidden)), np.float64)
+    way = np.einsum("snm,sm->sn", unstable[which], way)
+    way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.finfo(float).tiny)
+    far = scale * np.asarray(jax.random.uniform(key_far, (n_steps, 1)), np.float64)
+    return np.concatenate([mixtures, saddles[which] + far * way])
+
+
+def check_key(key: Any) -> None:
+    """Refuse anything but one typed PRNG key.
+
+    Args:
+      key: what the caller gave.
+
+    Raises:
+      ValueError: for legacy uint32 keys, batches of keys, integers.
+
+    Example:
+      >>> check_key(jax.random.key(0))
+    """
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
+        got = f"{key.dtype} of shape {key.shape}" if hasattr(key, "dtype") else repr(key)
+        raise ValueError(f"key must be one typed key, jax.random.key(seed), got {got}.")

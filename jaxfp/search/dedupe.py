@@ -1,0 +1,64 @@
+"""Which points are the same.
+
+Points are visited from the best q to the worst. Each joins the nearest-visited representative within its tolerance,
+or becomes a representative itself. Membership is measured to the representative, never to another member, so points
+along a line attractor cannot chain into one; the order is a property of the set of points, so permuting them changes
+nothing; and nobody is dropped for being alone.
+"""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+
+def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """The representative of each point.
+
+    Args:
+      hidden: (n_points, n_hidden).
+      inputs: (n_points, n_inputs) or None; points at different inputs are never the same.
+      q: (n_points,), the best of a group represents it.
+      tolerance: (n_points,) distance within which a point is the same as a representative, activation units.
+
+    Returns:
+      (n_points,) index of the representative; a representative is its own.
+
+    Example:
+      >>> representatives(np.array([[0.0], [1e-9], [1.0]]), None, np.array([2.0, 1.0, 3.0]), np.full(3, 1e-6)).tolist()
+      [1, 1, 2]
+    """
+    n_points = len(hidden)
+    group, _ = input_groups(inputs, n_points)
+    owner = np.full(n_points, -1)
+    if n_points == 0:
+        return owner
+    # Ties of q (zero is common) are broken by the coordinates, so that the order of the points plays no role.
+    order = np.lexsort((*hidden.T[::-1], q, group))
+    tree = cKDTree(hidden)
+    for i in order:
+        if owner[i] < 0:
+            near = np.asarray(tree.query_ball_point(hidden[i], tolerance[i]), int)
+            near = near[(owner[near] < 0) & (group[near] == group[i])]
+            owner[near] = i
+            owner[i] = i
+    return owner
+
+
+def input_groups(inputs: np.ndarray | None, n_points: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Number the distinct inputs.
+
+    Args:
+      inputs: (n_points, n_inputs) or None.
+      n_points: number of points.
+
+    Returns:
+      Group of each point (n_points,), and the distinct inputs (n_distinct_inputs, n_inputs), sorted; None for None,
+      where all points are one group.
+
+    Example:
+      >>> input_groups(np.array([[1.0], [0.0], [1.0]]), 3)[0].tolist()
+      [1, 0, 1]
+    """
+    if inputs is None:
+        return np.zeros(n_points, int), None
+    distinct, group = np.unique(inputs, axis=0, return_inverse=True)
+    return group.reshape(-1), distinct

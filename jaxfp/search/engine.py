@@ -1,0 +1,229 @@
+"""One wave of searches: many lanes, each stopping on its own.
+
+A lane is one candidate with its input. `build_search` is the traceable core: fixed shapes, a status per lane, any
+transformation around it (an ensemble of networks is a vmap over params). `run_wave` is the host loop around the same
+step: a work queue that keeps a fixed number of lanes busy for a few steps at a time, so that the slowest lane does
+not keep the others waiting, and one program is compiled whatever the number of candidates.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfp import dynamics
+from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, Params, Solver, StepFn
+
+_STEPS_A_ROUND = 8
+
+
+class Lanes(NamedTuple):
+    """Where each candidate ended.
+
+    Attributes:
+      hidden: (n_candidates, n_hidden), the best state of the lane.
+      q: (n_candidates,), at `hidden`.
+      n_steps: (n_candidates,) iterations taken.
+      status: (n_candidates,) CONVERGED, MAX_STEPS or NONFINITE.
+    """
+
+    hidden: Array
+    q: Array
+    n_steps: Array
+    status: Array
+
+
+class _Lane(NamedTuple):
+    state: Any
+    n_steps: jax.Array
+    status: jax.Array
+
+
+def build_search(step_fn: StepFn, solver: Solver, *, kind: Kind = "map") -> Callable[..., Lanes]:
+    """The traceable search: one program for all candidates, composable under jit, vmap and shard_map.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      solver: see `types.Solver`.
+      kind: "map" or "flow".
+
+    Returns:
+      `search(params, candidates, inputs, *, tolerance, max_steps) -> Lanes` with candidates (n_candidates, n_hidden),
+      inputs None, (n_inputs,) or (n_candidates, n_inputs), tolerance a q at which a lane stops early (0: never), and
+      max_steps, both dynamic.
+
+    Example:
+      >>> from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+      >>> search = build_search(lambda p, h, u: jnp.tanh(p * h), levenberg_marquardt())
+      >>> lanes = search(1.5, jnp.array([[0.5], [-2.0]]), None, tolerance=0.0, max_steps=50)
+      >>> lanes.hidden.ravel().round(3).tolist()
+      [0.859000027179718, -0.859000027179718]
+    """
+
+    def search(params: Params, candidates: Array, inputs: Array | None, *, tolerance: Any, max_steps: Any) -> Lanes:
+        def one(hidden: jax.Array, u: jax.Array | None) -> Lanes:
+            lane = _start(step_fn, solver, kind, params, hidden, u)
+            lane = _advance(step_fn, solver, kind, params, lane, u, tolerance, max_steps, max_steps)
+            return Lanes(lane.state.hidden, lane.state.q, lane.n_steps, lane.status)
+
+        return dynamics.over_points(one, candidates, inputs)
+
+    return search
+
+
+def run_wave(
+    step_fn: StepFn,
+    params: Params,
+    candidates: np.ndarray,
+    inputs: np.ndarray | None,
+    *,
+    solver: Solver,
+    kind: Kind,
+    tolerance: float,
+    max_steps: int,
+    chunk_size: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> Lanes:
+    """Search from every candidate; the host's work queue around the traceable step.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, in the width to compute in.
+      candidates: (n_candidates, n_hidden), in the dtype to compute in.
+      inputs: (n_candidates, n_inputs) or None.
+      solver: see `types.Solver`.
+      kind: "map" or "flow".
+      tolerance: q at which a lane stops early; 0 for the rounding floor.
+      max_steps: iterations a lane may take.
+      chunk_size: largest number of lanes in flight.
+      on_progress: called with the number of lanes just finished.
+
+    Returns:
+      Lanes of NumPy arrays.
+
+    Example:
+      >>> from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+      >>> with jax.enable_x64(True):
+      ...     lanes = run_wave(
+      ...         lambda p, h, u: jnp.tanh(p * h), 1.5, np.ones((1, 1)), None, solver=levenberg_marquardt(),
+      ...         kind="map", tolerance=0.0, max_steps=50, chunk_size=128,
+      ...     )
+      >>> float(lanes.hidden[0, 0].round(6))
+      0.858561
+    """
+    n_candidates = len(candidates)
+    out = Lanes(
+        np.array(candidates), np.full(n_candidates, np.inf), np.zeros(n_candidates, int), np.zeros(n_candidates, int)
+    )
+    queue, lanes, owner = 0, None, np.zeros(0, int)
+    while queue < n_candidates or (owner >= 0).any():
+        width = _width(n_candidates - queue + int((owner >= 0).sum()), chunk_size)
+        if lanes is None or width < len(owner):  # fewer lanes than the program is wide: move into a narrower one
+            kept = owner[owner >= 0]
+            source = np.concatenate([np.flatnonzero(owner >= 0), np.zeros(width - len(kept), int)])
+            lanes = lanes if lanes is None else jax.tree.map(lambda x, s=source: x[s], lanes)
+            owner = np.concatenate([kept, np.full(width - len(kept), -1)])
+        fresh = np.flatnonzero(owner < 0)[: n_candidates - queue]
+        owner[fresh] = np.arange(queue, queue + len(fresh))
+        queue += len(fresh)
+        is_fresh = np.isin(np.arange(width), fresh)
+        rows = np.maximum(owner, 0)
+        u = None if inputs is None else inputs[rows]
+        if lanes is None:
+            lanes = _start_all(step_fn, solver, kind, params, candidates[rows], u)
+        lanes = _round(
+            step_fn, solver, kind, params, lanes, candidates[rows], u, is_fresh, owner >= 0, tolerance, max_steps
+        )
+        status = np.asarray(lanes.status)
+        ended = (status != RUNNING) & (owner >= 0)
+        rows = owner[ended]
+        out.hidden[rows] = np.asarray(lanes.state.hidden)[ended]
+        out.q[rows] = np.asarray(lanes.state.q)[ended]
+        out.n_steps[rows] = np.asarray(lanes.n_steps)[ended]
+        out.status[rows] = status[ended]
+        owner[ended] = -1
+        if on_progress is not None:
+            on_progress(len(rows))
+    return out
+
+
+def _width(n_lanes: int, chunk_size: int) -> int:
+    """Lanes in flight: one of two widths, so that two programs are compiled and the last few lanes are cheap."""
+    return min(16, chunk_size) if n_lanes <= 16 else chunk_size
+
+
+def _start(
+    step_fn: StepFn, solver: Solver, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None
+) -> _Lane:
+    state = solver.init(dynamics.residual_fn(step_fn, params, inputs, kind), hidden)
+    return _Lane(state, jnp.zeros((), jnp.int32), jnp.full((), RUNNING, jnp.int32))
+
+
+def _advance(
+    step_fn: StepFn,
+    solver: Solver,
+    kind: Kind,
+    params: Params,
+    lane: _Lane,
+    inputs: jax.Array | None,
+    tolerance: Any,
+    max_steps: Any,
+    n_steps: Any,
+) -> _Lane:
+    """Up to n_steps iterations of one lane."""
+    residual_fn = dynamics.residual_fn(step_fn, params, inputs, kind)
+
+    def judged(state: Any, taken: jax.Array) -> _Lane:
+        status = jnp.where(state.done | (state.q <= tolerance), CONVERGED, RUNNING)
+        status = jnp.where((status == RUNNING) & (taken >= max_steps), MAX_STEPS, status)
+        status = jnp.where(jnp.isfinite(state.q), status, NONFINITE)
+        return _Lane(state, taken, status.astype(jnp.int32))
+
+    def step(carry: tuple[_Lane, jax.Array]) -> tuple[_Lane, jax.Array]:
+        lane, i = carry
+        with jax.default_matmul_precision("highest"):
+            state = solver.step(residual_fn, lane.state)
+        return judged(state, lane.n_steps + 1), i + 1
+
+    def goes_on(carry: tuple[_Lane, jax.Array]) -> jax.Array:
+        return (carry[0].status == RUNNING) & (carry[1] < n_steps)
+
+    first = judged(lane.state, lane.n_steps)
+    return jax.lax.while_loop(goes_on, step, (first, jnp.zeros((), jnp.int32)))[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _start_all(
+    step_fn: StepFn, solver: Solver, kind: Kind, params: Params, candidates: jax.Array, inputs: jax.Array | None
+) -> _Lane:
+    return dynamics.over_points(lambda h, u: _start(step_fn, solver, kind, params, h, u), candidates, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _round(
+    step_fn: StepFn,
+    solver: Solver,
+    kind: Kind,
+    params: Params,
+    lanes: _Lane,
+    candidates: jax.Array,
+    inputs: jax.Array | None,
+    is_fresh: jax.Array,
+    is_used: jax.Array,
+    tolerance: jax.Array,
+    max_steps: jax.Array,
+) -> _Lane:
+    """Put fresh candidates into their lanes and take a few steps with all."""
+
+    def one(lane: _Lane, hidden: jax.Array, fresh: jax.Array, used: jax.Array, u: jax.Array | None) -> _Lane:
+        started = _start(step_fn, solver, kind, params, hidden, u)
+        lane = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), started, lane)
+        lane = lane._replace(status=jnp.where(used, lane.status, CONVERGED))
+        advanced = _advance(step_fn, solver, kind, params, lane, u, tolerance, max_steps, _STEPS_A_ROUND)
+        return jax.tree.map(lambda a, b: jnp.where(used, a, b), advanced, lane)
+
+    axes = (0, 0, 0, 0, None if inputs is None else 0)
+    return jax.vmap(one, in_axes=axes)(lanes, candidates, is_fresh, is_used, inputs)
