@@ -258,8 +258,8 @@ def simulate(
             f"(n_trials, n_time, n_inputs), got {hidden0.shape} and {shape}."
         )
 
-    def one(hidden: jax.Array, drive: jax.Array | None) -> jax.Array:
-        def step(state: jax.Array, u: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def one(hidden: Array, drive: Array | None) -> jax.Array:
+        def step(state: Any, u: Any) -> tuple[Any, Any]:
             new = step_fn(params, state, u)
             return new, new
 

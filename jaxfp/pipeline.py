@@ -1,38 +1,31 @@
-"""From candidates to fixed and slow points: waves of search, polish, judgment and deduplication.
+"""From candidates to fixed and slow points: waves of search, polish, deduplication and judgment, then the audit.
 
-One wave: search every candidate in its own dtype (engine), go on in float64 and polish (Newton), merge what is the
-same (dedupe), then judge each representative once:
-
-    FIXED     at the rounding floor, and ||J_r^-1 r|| <= sqrt(eps) (1 + ||h||): isolated. Or J_r singular, and 1e-3
-              along its null vector another zero of r: one of a continuum, isolated False.
-    SLOW      a stationary point of q above the floor: ||J_r' r|| <= 10 sqrt(eps) ||J_r|| ||r||.
-    REJECTED  at the floor only because a gate is saturated, or so ill-conditioned that the point could be elsewhere,
-              or outside a box that the map sends into itself.
-
-The user's candidates are the first wave. With until="complete" further waves are seeded from the points known,
-until the stop rule of `find_fixed_points` is met.
+The user's candidates are the first wave. With until="complete" further waves follow at each input, seeded from the
+points known there: mixtures of the attractors, and steps along the unstable directions of the saddles. They end when
+(a) the index sum is +1 with every sign certain and (b) after that one whole wave added no fixed point. Without a
+degree guarantee (a) cannot be asked, and two waves in a row must add none.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.progress import Progress
 
 from jaxfp import dynamics, program
 from jaxfp.analysis import completeness, modes
 from jaxfp.search import candidates as seeding
-from jaxfp.search import dedupe, engine, polish
+from jaxfp.search import dedupe, judgment, polish
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
 from jaxfp.types import (
     FIXED,
     MAX_STEPS,
     NONFINITE,
-    REJECTED,
     SLOW,
     STATUS_NAMES,
     Array,
@@ -48,34 +41,6 @@ _Rows = TypeVar("_Rows", bound=tuple)
 
 _N_SEEDED = 128  # candidates of one seeded wave, per input
 _MAX_WAVES = 16  # seeded waves before a search that never settles is given up, and says so
-_NULL_STEP = 1e-3  # how far along the null vector a continuum is probed, relative to 1 + ||h||
-
-
-class _Problem(NamedTuple):
-    """Everything a wave needs besides its candidates."""
-
-    step_fn: StepFn
-    params: Params  # float64
-    kind: Kind
-    solver: Solver
-    dtype: Any  # of the search before the polish
-    eps: float  # resolution of the step function
-    max_steps: int
-    tolerance: float
-    slow_tolerance: float | None
-    unique_tolerance: float | None
-    chunk_size: int
-    box: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None
-
-
-class _Wave(NamedTuple):
-    """Judged lanes: `label` is the row in `points` a lane belongs to, -1 where it is none."""
-
-    points: FixedPoints  # report and n_hits empty
-    label: np.ndarray
-    status: np.ndarray
-    reason: np.ndarray
-    n_steps: np.ndarray
 
 
 def find_fixed_points(
@@ -137,58 +102,42 @@ def find_fixed_points(
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626. Differs: second order, judged, audited.
     """
-    candidates, inputs = _checked(candidates, inputs, max_steps, chunk_size, until)
-    for name, value in (("tolerance", tolerance), ("slow_tolerance", slow_tolerance), ("unique_tolerance", unique_tolerance)):
-        if value is not None and not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be a finite number, 0 or more, got {value}.")
+    candidates, inputs = _checked(candidates, inputs)
+    _check_numbers(max_steps, chunk_size, until, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)
-    if key is not None:
-        seeding.check_key(key)
+    key = jax.random.key(0) if key is None else key
+    seeding.check_key(key)
     _check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
         wide = dynamics.widen(params)
         read = _read(step_fn, wide, candidates, inputs)
         box, known, known_by = _who_knows_the_box(step_fn, wide, bounded)
-        search_dtype = jnp.promote_types(candidates.dtype, jnp.float32)
-        problem = _Problem(
-            step_fn, wide, kind, solver or levenberg_marquardt(), search_dtype, float(jnp.finfo(read.precision).eps),
-            max_steps, tolerance, slow_tolerance, unique_tolerance, chunk_size, box,
-        )  # fmt: skip
-        group, distinct = dedupe.input_groups(inputs, len(candidates))
-        with _bar(progress, len(candidates)) as tick:
-            wave = _search_wave(problem, candidates, inputs, tick)
-        seconds = {"first wave": time.perf_counter() - began}
-        n_inputs = 1 if distinct is None else len(distinct)
-        unanswered = np.isin(wave.status, (MAX_STEPS, NONFINITE))
-        speeds = np.asarray(_speeds(step_fn, kind, wide, candidates.astype(np.float64), inputs))
-        report = Report(
+        problem = judgment.Problem(
+            step_fn=step_fn,
+            params=wide,
             kind=kind,
-            inputs=distinct,
-            n_candidates=len(candidates),
-            counts={name: int((wave.status == i).sum()) for i, name in enumerate(STATUS_NAMES) if i >= FIXED},
-            reasons=dict(Counter(str(r) for r in wave.reason if r)),
-            unresolved=np.bincount(group[unanswered], minlength=n_inputs),
-            n_candidates_per_input=np.bincount(group, minlength=n_inputs),
-            bounded=known,
-            bounded_by=known_by,
-            until=until,
-            waves=[_wave_record(wave, wave.points, seeded=False)],
-            seeded_waves_met=np.zeros(n_inputs, bool),
-            candidate_speed=float(np.median(speeds[np.isfinite(speeds)])) if np.isfinite(speeds).any() else np.nan,
-            precision=read.precision,
-            precision_floor=problem.eps,
-            n_steps={"median": float(np.median(wave.n_steps)), "largest": float(wave.n_steps.max())},
-            seconds=seconds,
+            solver=levenberg_marquardt() if solver is None else solver,
+            dtype=jnp.promote_types(candidates.dtype, jnp.float32),
+            eps=float(jnp.finfo(read.precision).eps),
+            max_steps=max_steps,
+            tolerance=tolerance,
+            slow_tolerance=slow_tolerance,
+            unique_tolerance=unique_tolerance,
+            chunk_size=chunk_size,
+            box=box,
         )
-        hits = np.bincount(wave.label[wave.label >= 0], minlength=len(wave.points.hidden))
-        points = wave.points._replace(n_hits=hits, report=report)
+        with _bar(progress, len(candidates)) as tick:
+            wave = judgment.search_wave(problem, candidates, inputs, tick)
+        report = _first_report(problem, wave, candidates, inputs)
+        report = report._replace(bounded=known, bounded_by=known_by, until=until, precision=read.precision)
+        report.seconds["first wave"] = time.perf_counter() - began
+        points = wave.points._replace(report=report)
         if until == "complete":
             began = time.perf_counter()
-            points = _complete(problem, points, candidates, jax.random.key(0) if key is None else key)
-            seconds["seeded waves"] = time.perf_counter() - began
-    order = np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status))
-    return take(points, order)
+            points = _complete(problem, points, candidates, key)
+            report.seconds["seeded waves"] = time.perf_counter() - began
+    return take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
 
 
 def take(rows: _Rows, keep: Any) -> _Rows:
@@ -210,32 +159,38 @@ def take(rows: _Rows, keep: Any) -> _Rows:
     return type(rows)(*(x[keep] if hasattr(x, "shape") else x for x in rows))
 
 
-def _checked(candidates: Any, inputs: Any, max_steps: int, chunk_size: int, until: str) -> tuple[Any, Any]:
+def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Candidates as they are, inputs as (n_candidates, n_inputs) float64 or None."""
     candidates = np.asarray(candidates)
-    if candidates.ndim != 2 or not len(candidates) or not candidates.shape[1]:
+    if candidates.ndim != 2 or not candidates.size:
         raise ValueError(
             f"candidates must be (n_candidates, n_hidden), at least one of at least one unit, got {candidates.shape}."
         )
     if not jnp.issubdtype(candidates.dtype, jnp.floating):
         raise ValueError(f"candidates must be floating, the search runs in their dtype; got {candidates.dtype}.")
-    if inputs is not None:
-        inputs = np.asarray(inputs)
-        n_candidates = len(candidates)
-        if not (inputs.ndim == 1 or (inputs.ndim == 2 and len(inputs) == n_candidates)):
-            raise ValueError(
-                f"inputs must be None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}, "
-                f"got {inputs.shape}."
-            )
-        if not (jnp.issubdtype(inputs.dtype, jnp.number) and not jnp.issubdtype(inputs.dtype, jnp.complexfloating)):
-            raise ValueError(f"inputs must be real numbers, got {inputs.dtype}.")
-        inputs = np.broadcast_to(inputs, (n_candidates, inputs.shape[-1])).astype(np.float64)
-        _check_finite("inputs", inputs)
+    if inputs is None:
+        return candidates, None
+    inputs, n_candidates = np.asarray(inputs), len(candidates)
+    if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != n_candidates):
+        raise ValueError(
+            f"inputs must be None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}, "
+            f"got {inputs.shape}."
+        )
+    if inputs.dtype.kind not in "fiub":
+        raise ValueError(f"inputs must be real numbers, got {inputs.dtype}.")
+    _check_finite("inputs", inputs)
+    return candidates, np.broadcast_to(inputs, (n_candidates, inputs.shape[-1])).astype(np.float64)
+
+
+def _check_numbers(max_steps: Any, chunk_size: Any, until: Any, *tolerances: Any) -> None:
     for name, value in (("max_steps", max_steps), ("chunk_size", chunk_size)):
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     if until not in ("all", "complete"):
         raise ValueError(f'until must be "all" or "complete", got {until!r}.')
-    return candidates, inputs
+    for name, value in zip(("tolerance", "slow_tolerance", "unique_tolerance"), tolerances, strict=True):
+        if value is not None and not 0 <= value < np.inf:
+            raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}.")
 
 
 def _check_finite(name: str, tree: Any) -> None:
@@ -277,246 +232,139 @@ def _who_knows_the_box(step_fn: StepFn, params: Params, bounded: bool | None) ->
     return None, None, "it is not known that this step function sends a box into itself"
 
 
-def _search_wave(
-    problem: _Problem, candidates: np.ndarray, inputs: np.ndarray | None, tick: Callable[[int], None] | None
-) -> _Wave:
-    """Search, polish, merge and judge one set of candidates."""
+def _first_report(
+    problem: judgment.Problem, wave: judgment.Wave, candidates: np.ndarray, inputs: np.ndarray | None
+) -> Report:
+    """What happened to the user's candidates; what is known of the map is filled in by the caller."""
+    group, distinct = dedupe.input_groups(inputs, len(candidates))
+    n_inputs = 1 if distinct is None else len(distinct)
     p = problem
-    stop = p.tolerance if p.slow_tolerance is None else p.slow_tolerance
-    common = {"kind": p.kind, "max_steps": p.max_steps, "chunk_size": p.chunk_size}
-    n_steps = np.zeros(len(candidates), int)
-    hidden = candidates.astype(np.float64)
-    narrow = np.dtype(p.dtype) != np.float64
-    if narrow or p.solver != levenberg_marquardt():
-        cast = jax.tree.map(lambda x: x.astype(p.dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, (p.params, inputs))
-        lanes = engine.run_wave(
-            p.step_fn, cast[0], candidates.astype(p.dtype), cast[1], solver=p.solver, tolerance=stop, **common
-        )
-        hidden, n_steps = lanes.hidden.astype(np.float64), n_steps + lanes.n_steps
-    # The search may have ended early (its dtype, its tolerance, its budget): float64 goes on from where it was.
-    finite = np.isfinite(hidden).all(1)
-    lanes = engine.run_wave(
-        p.step_fn, p.params, np.where(finite[:, None], hidden, np.nan), inputs, solver=levenberg_marquardt(1e-6 if narrow else 1e-2),
-        tolerance=0.0 if p.slow_tolerance is None else p.slow_tolerance, on_progress=tick, **common,
-    )  # fmt: skip
-    n_steps = n_steps + lanes.n_steps
-    polished = polish.polish(p.step_fn, p.params, lanes.hidden, inputs, kind=p.kind, chunk_size=p.chunk_size)
-    return _judge(problem, polished, lanes, inputs, n_steps)
-
-
-def _judge(problem: _Problem, polished: polish.Polished, lanes: engine.Lanes, inputs: Any, n_steps: np.ndarray) -> _Wave:
-    p, eps = problem, problem.eps
-    hidden, speed = polished.hidden, polished.speed
-    if p.slow_tolerance is not None:  # stay where the lane stopped, unless Newton finds the floor right there
-        near = np.linalg.norm(hidden - lanes.hidden, axis=1) <= eps**0.25 * (1 + np.linalg.norm(lanes.hidden, axis=1))
-        keep = (speed <= polished.floor) & near
-        hidden = np.where(keep[:, None], hidden, lanes.hidden)
-        speed = np.where(keep, speed, np.sqrt(2 * lanes.q))
-    at_floor = speed <= polished.floor * (eps / np.finfo(float).eps)
-    slow = polished.slope <= 10 * eps**0.5
-    if p.slow_tolerance is not None:
-        slow = speed**2 / 2 <= p.slow_tolerance
-    status = np.select([~np.isfinite(speed), at_floor, slow], [NONFINITE, FIXED, SLOW], MAX_STEPS)
-    reason = np.select(
-        [status == NONFINITE, status == MAX_STEPS], ["not finite", f"no minimum of q within {p.max_steps} steps"], ""
-    ).astype(object)
-
-    size = 1 + np.linalg.norm(hidden, axis=1)
-    tolerance = np.where(status == FIXED, eps**0.5, eps ** (1 / 3)) * size
-    if p.unique_tolerance is not None:
-        tolerance[:] = p.unique_tolerance
-    label = np.full(len(hidden), -1)
-    for code in (FIXED, SLOW):
-        rows = np.flatnonzero(status == code)
-        u = None if inputs is None else inputs[rows]
-        label[rows] = rows[dedupe.representatives(hidden[rows], u, speed[rows], tolerance[rows])]
-
-    kept = np.flatnonzero(label == np.arange(len(hidden)))
-    isolated = np.ones(len(hidden), bool)
-    verdict, isolated[kept], why = _judge_representatives(problem, polished, hidden, speed, status, inputs, kept)
-    members = label >= 0
-    position = np.full(len(hidden), -1)
-    position[kept] = np.arange(len(kept))
-    owner = position[label[members]]
-    status[members] = verdict[owner]
-    reason[members] = why[owner]
-    label[members] = np.where(verdict[owner] == REJECTED, -1, owner)
-    good = verdict != REJECTED
-    renumber = np.cumsum(good) - 1
-    label[label >= 0] = renumber[label[label >= 0]]
-    rows = kept[good]
-    points = FixedPoints(
-        hidden[rows], None if inputs is None else inputs[rows], speed[rows] ** 2 / 2, speed[rows], status[rows],
-        isolated[rows], np.zeros(len(rows), int), None,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return _Wave(points, label, status, reason, n_steps)
-
-
-def _judge_representatives(
-    problem: _Problem, polished: polish.Polished, hidden: np.ndarray, speed: np.ndarray, status: np.ndarray, inputs: Any, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Verdict, isolated and reason of each representative."""
-    p, n = problem, hidden.shape[1]
-    verdict, isolated, why = status[rows].copy(), np.ones(len(rows), bool), np.full(len(rows), "", object)
-    probes: list[tuple[int, np.ndarray, bool]] = []
-    jacobians = polish.residual_jacobians(
-        p.step_fn, p.params, hidden[rows], None if inputs is None else inputs[rows], kind=p.kind, chunk_size=16
-    )
-    for k, row in enumerate(rows):
-        h, u = hidden[row], None if inputs is None else inputs[row]
-        if p.box is not None:
-            lower, upper = p.box(u)
-            slack = p.eps**0.5 * (1 + np.linalg.norm(h))
-            if (h < lower - slack).any() or (h > upper + slack).any():
-                verdict[k], why[k] = REJECTED, "outside the box that the map sends into itself"
-                continue
-        if verdict[k] != FIXED:
-            continue
-        left, singular, right = np.linalg.svd(jacobians[k])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            residual = _residual(p, h, u)
-            distance = np.linalg.norm((left.T @ residual) / singular)
-        close = distance <= p.eps**0.5 * (1 + np.linalg.norm(h))
-        # J_r carries rounding of this size: below it a singular value is as good as 0.
-        if close and singular[-1] > 8 * n * p.eps * max(singular[0], 1.0):
-            continue
-        probes.append((k, right[-1], bool(close)))
-    for k, (stays, close) in _probe_continuum(problem, hidden, inputs, rows, probes).items():
-        gate = polished.gate_margin[rows[k]] <= 8 * n * p.eps
-        if stays and not gate:
-            isolated[k] = False
-        elif stays:
-            verdict[k], why[k] = REJECTED, "saturated gate: the residual vanishes by rounding only"
-        elif not close:
-            verdict[k], why[k] = REJECTED, "ill-conditioned: the residual is at the rounding floor far from any point"
-    return verdict, isolated, why
-
-
-def _residual(problem: _Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> np.ndarray:
-    return np.asarray(
-        dynamics.residual(problem.step_fn, problem.params, jnp.asarray(hidden), inputs, kind=problem.kind)
+    speed = np.asarray(_speed(p.step_fn, p.params, jnp.asarray(candidates, jnp.float64), inputs, kind=p.kind))
+    speed = speed[np.isfinite(speed)]
+    return Report(
+        kind=p.kind,
+        inputs=distinct,
+        n_candidates=len(candidates),
+        counts={name: int((wave.status == code).sum()) for code, name in enumerate(STATUS_NAMES) if code >= FIXED},
+        reasons=dict(Counter(str(reason) for reason in wave.reason if reason)),
+        unresolved=np.bincount(group[np.isin(wave.status, (MAX_STEPS, NONFINITE))], minlength=n_inputs),
+        n_candidates_per_input=np.bincount(group, minlength=n_inputs),
+        bounded=None,
+        bounded_by="",
+        until="all",
+        waves=[_wave_record(wave.points, len(candidates), seeded=False)],
+        seeded_waves_met=np.zeros(n_inputs, bool),
+        candidate_speed=float(np.median(speed)) if len(speed) else np.nan,
+        precision="",
+        precision_floor=p.eps,
+        n_steps={"median": float(np.median(wave.n_steps)), "largest": float(wave.n_steps.max())},
+        seconds={},
     )
 
 
-def _probe_continuum(
-    problem: _Problem, hidden: np.ndarray, inputs: Any, rows: np.ndarray, probes: list[tuple[int, np.ndarray, bool]]
-) -> dict[int, tuple[bool, bool]]:
-    """Does the point's null direction hold other zeros of r? Step along it, polish again, see whether that stays put."""
-    if not probes:
-        return {}
-    p = problem
-    which = rows[[k for k, _, _ in probes]]
-    h = hidden[which]
-    far = _NULL_STEP * (1 + np.linalg.norm(h, axis=1, keepdims=True))
-    start = np.concatenate([h + far * np.array([v for _, v, _ in probes]), h - far * np.array([v for _, v, _ in probes])])
-    u = None if inputs is None else np.concatenate([inputs[which]] * 2)
-    lanes = engine.run_wave(
-        p.step_fn, p.params, start, u, solver=levenberg_marquardt(1e-6), kind=p.kind, tolerance=0.0,
-        max_steps=p.max_steps, chunk_size=p.chunk_size,
-    )  # fmt: skip
-    again = polish.polish(p.step_fn, p.params, lanes.hidden, u, kind=p.kind, chunk_size=p.chunk_size)
-    at_floor = again.speed <= again.floor * (p.eps / np.finfo(float).eps)
-    apart = np.linalg.norm(again.hidden - np.concatenate([h, h]), axis=1) >= far[:, 0].repeat(1)[np.arange(2 * len(h)) % len(h)] / 2
-    stays = (at_floor & apart).reshape(2, -1).any(0)
-    return {k: (bool(s), close) for (k, _, close), s in zip(probes, stays, strict=True)}
+_speed = jax.jit(dynamics.speed, static_argnames=("step_fn", "kind"))
 
 
-def _complete(problem: _Problem, points: FixedPoints, candidates: np.ndarray, key: jax.Array) -> FixedPoints:
-    """Seeded waves per input until the stop rule is met."""
+def _wave_record(new: FixedPoints, n_lanes: int, *, seeded: bool) -> dict[str, Any]:
+    return {
+        "seeded": seeded,
+        "n_lanes": n_lanes,
+        "n_new_fixed": int((new.status == FIXED).sum()),
+        "n_new_slow": int((new.status == SLOW).sum()),
+    }
+
+
+def _complete(problem: judgment.Problem, points: FixedPoints, candidates: np.ndarray, key: jax.Array) -> FixedPoints:
+    """Seeded waves, at each input until its stop rule is met."""
     report = points.report
     n_inputs = len(report.unresolved)
-    quiet = np.zeros(n_inputs, int)  # seeded waves in a row that added no point, counted once (a) holds
-    met = np.zeros(n_inputs, bool)
-    scale = float(np.median(np.linalg.norm(candidates - np.median(candidates, axis=0), axis=1)))
-    scale = scale if np.isfinite(scale) else 1.0
-    for wave_number in range(_MAX_WAVES):
+    quiet = np.zeros(n_inputs, int)  # waves in a row, begun with (a) met, that added no fixed point
+    needed = 1 if report.bounded else 2
+    for number in range(_MAX_WAVES):
         jacobians = _jacobians(problem, points)
-        audit = completeness.audit(points, jacobians)
-        sums_met = np.array([s == audit.expected or audit.expected is None for s in audit.index_sums])
+        sums = completeness.audit(points, jacobians).index_sums
+        sums_met = np.array([s == 1 or not report.bounded for s in sums])
         quiet[~sums_met] = 0
-        met = sums_met & (quiet >= (1 if audit.expected else 2))
-        if met.all():
+        waiting = np.flatnonzero(quiet < needed)
+        if not len(waiting):
             break
-        starts, drives = [], []
-        group = _groups(points, report)
-        for g in np.flatnonzero(~met):
-            here = take(points, group == g)
-            wave_key = jax.random.fold_in(jax.random.fold_in(key, wave_number), g)
-            starts.append(_seeds(problem, here, jacobians[group == g], candidates, scale, wave_key))
-            drives.append(None if report.inputs is None else np.repeat(report.inputs[g][None], _N_SEEDED, axis=0))
-        u = None if report.inputs is None else np.concatenate(drives)
-        wave = _search_wave(problem, np.concatenate(starts).astype(problem.dtype), u, None)
-        fresh = _not_known(problem, points, wave.points)
-        report.waves.append(_wave_record(wave, take(wave.points, fresh), seeded=True))
-        new_groups = _groups(take(wave.points, fresh & (wave.points.status == FIXED)), report)
-        found = np.bincount(new_groups, minlength=n_inputs) > 0
-        quiet = np.where(found, 0, quiet + (sums_met & ~met))
-        points = FixedPoints(
-            *(None if a is None else np.concatenate([a, b[fresh]]) for a, b in zip(points[:7], wave.points[:7], strict=True)), report
-        )
-    return points._replace(report=report._replace(seeded_waves_met=met))
+        group = completeness.input_group_of(points.inputs, report.inputs, len(points.hidden))
+        wave_key = jax.random.fold_in(key, number)
+        starts = [
+            _seeds(
+                problem, take(points, group == g), jacobians[group == g], candidates, jax.random.fold_in(wave_key, g)
+            )
+            for g in waiting
+        ]
+        drives = None if report.inputs is None else np.repeat(report.inputs[waiting], _N_SEEDED, axis=0)
+        found = judgment.search_wave(problem, np.concatenate(starts).astype(problem.dtype), drives).points
+        new = take(found, _not_known(problem, points, found))
+        new = new._replace(n_hits=np.zeros_like(new.n_hits))  # hits are the user's candidates alone
+        report.waves.append(_wave_record(new, _N_SEEDED * len(waiting), seeded=True))
+        fixed = take(new, new.status == FIXED)
+        group = completeness.input_group_of(fixed.inputs, report.inputs, len(fixed.hidden))
+        quiet[waiting] += sums_met[waiting]
+        quiet[group] = 0
+        points = _joined(points, new)
+    return points._replace(report=report._replace(seeded_waves_met=quiet >= needed))
 
 
 def _seeds(
-    problem: _Problem, here: FixedPoints, jacobians: np.ndarray, candidates: np.ndarray, scale: float, key: jax.Array
+    problem: judgment.Problem, here: FixedPoints, jacobians: np.ndarray, candidates: np.ndarray, key: jax.Array
 ) -> np.ndarray:
-    """One seeded wave at one input."""
-    finite = np.isfinite(candidates).all(1)
-    fixed = (here.status == FIXED) & here.isolated
-    hidden, saddles, projectors = here.hidden[fixed], [], []
-    stable = []
-    for h, jacobian in zip(hidden, jacobians[fixed], strict=True):
-        m = modes.spectrum(jacobian, kind=problem.kind)
-        (saddles if m.n_unstable else stable).append(h)
-        if m.n_unstable:
-            unstable = m.right[:, : m.n_unstable]
-            basis = np.linalg.qr(np.concatenate([unstable.real, unstable.imag], 1))[0] if np.isfinite(unstable).all() else np.eye(len(h))
-            projectors.append(basis[:, : m.n_unstable] @ basis[:, : m.n_unstable].T)
-    pool = stable if len(stable) > 1 else list(hidden)
+    """One seeded wave at one input, from the points known there."""
+    isolated = (here.status == FIXED) & here.isolated
+    hidden, linear = here.hidden[isolated], modes.spectrum(jacobians[isolated], kind=problem.kind)
+    is_saddle = linear.n_unstable > 0
+    usual = candidates[np.isfinite(candidates).all(1)].astype(np.float64)
+    pool = hidden[~is_saddle] if (~is_saddle).sum() > 1 else hidden
     if len(pool) < 2:  # nothing to mix yet: mix with the user's own candidates
-        pool = [*pool, *candidates[finite][:8].astype(np.float64)] or [np.zeros(here.hidden.shape[1])]
+        pool = np.concatenate([pool, usual[:8], np.zeros((1, here.hidden.shape[1]))])
+    spread = np.linalg.norm(usual - np.median(usual, axis=0), axis=1) if len(usual) else np.ones(1)
+    projectors = [
+        _onto_unstable(right, n) for right, n in zip(linear.right[is_saddle], linear.n_unstable[is_saddle], strict=True)
+    ]
     n = here.hidden.shape[1]
     return seeding.seed_candidates(
-        key, _N_SEEDED, np.array(pool), np.reshape(saddles, (-1, n)), np.reshape(projectors, (-1, n, n)), scale
+        key, _N_SEEDED, pool, hidden[is_saddle], np.reshape(projectors, (-1, n, n)), float(np.median(spread))
     )
 
 
-def _jacobians(problem: _Problem, points: FixedPoints) -> np.ndarray:
+def _onto_unstable(right: np.ndarray, n_unstable: int) -> np.ndarray:
+    """Orthogonal projector on the span of the unstable modes; on everything where the matrix is defective."""
+    if not np.isfinite(right).all():
+        return np.eye(len(right))
+    unstable = right[:, :n_unstable]
+    basis = np.linalg.svd(np.concatenate([unstable.real, unstable.imag], axis=1))[0][:, :n_unstable]
+    return basis @ basis.T
+
+
+def _jacobians(problem: judgment.Problem, points: FixedPoints) -> np.ndarray:
     """dF/dh at the points."""
-    r = polish.residual_jacobians(
-        problem.step_fn, problem.params, points.hidden, points.inputs, kind=problem.kind, chunk_size=16
-    )
-    return r + np.eye(r.shape[-1]) if problem.kind == "map" else r
+    p = problem
+    jacobians = polish.residual_jacobians(p.step_fn, p.params, points.hidden, points.inputs, kind=p.kind, chunk_size=16)
+    return jacobians + np.eye(jacobians.shape[-1]) if p.kind == "map" else jacobians
 
 
-def _groups(points: FixedPoints, report: Report) -> np.ndarray:
-    if report.inputs is None or points.inputs is None:
-        return np.zeros(len(points.hidden), int)
-    return np.array([np.flatnonzero((report.inputs == row).all(1))[0] for row in points.inputs], int)
-
-
-def _not_known(problem: _Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
+def _not_known(problem: judgment.Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
     """Which new points are the same as none of the known ones."""
-    both = [None if a is None else np.concatenate([a, b]) for a, b in zip(known[:7], new[:7], strict=True)]
-    hidden, inputs, status = both[0], both[1], both[4]
-    power = np.where(status == FIXED, 1 / 2, 1 / 3)
-    tolerance = problem.eps**power * (1 + np.linalg.norm(hidden, axis=1))
-    if problem.unique_tolerance is not None:
-        tolerance[:] = problem.unique_tolerance
-    rank = np.arange(len(hidden), dtype=float)  # the known come first, so they represent
-    # A slow and a fixed point are never the same: told apart as inputs are.
-    apart = status[:, None] if inputs is None else np.concatenate([inputs, status[:, None]], 1)
-    owner = dedupe.representatives(hidden, apart.astype(float), rank, tolerance)
-    return (owner == np.arange(len(hidden)))[len(known.hidden) :]
+    both = _joined(known, new)
+    rank = np.arange(len(both.hidden), dtype=float)  # the known come first, so they represent
+    # A slow and a fixed point are never the same: the status tells them apart as inputs do.
+    apart = both.status[:, None].astype(float)
+    apart = apart if both.inputs is None else np.concatenate([both.inputs, apart], 1)
+    tolerance = judgment.tolerances(problem, both.hidden, both.status)
+    owner = dedupe.representatives(both.hidden, apart, rank, tolerance)
+    return (owner == np.arange(len(owner)))[len(known.hidden) :]
 
 
-def _wave_record(wave: _Wave, new: FixedPoints, *, seeded: bool) -> dict[str, Any]:
-    fixed = int((new.status == FIXED).sum())
-    return {"seeded": seeded, "n_lanes": len(wave.label), "n_new": len(new.hidden), "n_new_fixed": fixed}
-
-
-def _speeds(step_fn: StepFn, kind: Kind, params: Params, hidden: np.ndarray, inputs: Any) -> Any:
-    return jax.jit(dynamics.speed, static_argnames=("step_fn", "kind"))(step_fn, params, jnp.asarray(hidden), inputs, kind=kind)
+def _joined(known: FixedPoints, new: FixedPoints) -> FixedPoints:
+    """Rows of both, with the report of the first."""
+    columns: dict[str, Any] = {
+        name: None if a is None else np.concatenate([a, b])
+        for name, a, b in zip(FixedPoints._fields[:-1], known[:-1], new[:-1], strict=True)
+    }
+    return known._replace(**columns)
 
 
 @contextmanager
@@ -524,8 +372,6 @@ def _bar(progress: bool, total: int) -> Iterator[Callable[[int], None] | None]:
     if not progress:
         yield None
         return
-    from rich.progress import Progress
-
     with Progress(transient=True) as bar:
         task = bar.add_task("searching", total=total)
         yield lambda n: bar.advance(task, n)

@@ -72,7 +72,9 @@ class Audit(NamedTuple):
         return "\n".join(_sentences(self))
 
 
-def audit(points: FixedPoints | tuple[Any, Any], linear: Any, *, kind: Kind | None = None, bounded: bool | None = None) -> Audit:
+def audit(
+    points: FixedPoints | tuple[Any, Any], linear: Any, *, kind: Kind | None = None, bounded: bool | None = None
+) -> Audit:
     """Ask whether all fixed points were found.
 
     Args:
@@ -108,8 +110,10 @@ def audit(points: FixedPoints | tuple[Any, Any], linear: Any, *, kind: Kind | No
         raise ValueError(f"jacobians must be {(n_points, n_hidden, n_hidden)}, got {jacobians.shape}.")
 
     counts = (points.status == FIXED) & points.isolated
-    signs = np.array([_index(j, h, report.kind) if c else 0 for j, h, c in zip(jacobians, points.hidden, counts, strict=True)], int)
-    group = _group_of(points.inputs, report.inputs, n_points)
+    signs = np.array(
+        [_index(j, h, report.kind) if c else 0 for j, h, c in zip(jacobians, points.hidden, counts, strict=True)], int
+    )
+    group = input_group_of(points.inputs, report.inputs, n_points)
     n_inputs = len(report.unresolved)
     index_sums = tuple(_sum(signs[counts & (group == g)]) for g in range(n_inputs))
 
@@ -149,13 +153,13 @@ def audit(points: FixedPoints | tuple[Any, Any], linear: Any, *, kind: Kind | No
 
 
 def _index(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind) -> int:
-    """sign det(-J_r), or 0 where the smallest singular value of J_r is within its error."""
+    """Sign det(-J_r), or 0 where the smallest singular value of J_r is within its error."""
     matrix = np.eye(len(jacobian)) - jacobian if kind == "map" else -jacobian
     if not np.isfinite(matrix).all():
         return 0
     singular = np.linalg.svd(matrix, compute_uv=False)
-    # A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||) or better; to first order J errs by ||J|| times it.
-    error = np.sqrt(np.finfo(float).eps) * (1 + np.linalg.norm(hidden)) * singular[0]
+    # A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||); J errs by about that times its own size.
+    error = np.sqrt(np.finfo(float).eps) * (1 + np.linalg.norm(hidden)) * max(singular[0], 1.0)
     return int(np.linalg.slogdet(matrix)[0]) if singular[-1] > error else 0
 
 
@@ -163,7 +167,21 @@ def _sum(signs: np.ndarray) -> int | None:
     return None if (signs == 0).any() else int(signs.sum())
 
 
-def _group_of(inputs: np.ndarray | None, distinct: np.ndarray | None, n_points: int) -> np.ndarray:
+def input_group_of(inputs: np.ndarray | None, distinct: np.ndarray | None, n_points: int) -> np.ndarray:
+    """Number of the distinct input each point belongs to.
+
+    Args:
+      inputs: (n_points, n_inputs) or None.
+      distinct: (n_distinct_inputs, n_inputs) or None, e.g. `report.inputs`.
+      n_points: number of points.
+
+    Returns:
+      (n_points,) rows of `distinct`; zeros where there are no inputs.
+
+    Example:
+      >>> input_group_of(np.array([[2.0], [1.0]]), np.array([[1.0], [2.0]]), 2).tolist()
+      [1, 0]
+    """
     if inputs is None or distinct is None:
         return np.zeros(n_points, int)
     return np.array([np.flatnonzero((distinct == row).all(1))[0] for row in inputs], int)
@@ -206,7 +224,10 @@ def _discovery(hits: np.ndarray, n_candidates: int) -> np.ndarray:
     missed = n_candidates - hits[:, None] - drawn[None, :]  # candidates outside both the draw and the point's hits
     with np.errstate(invalid="ignore"):
         log_chance = (
-            gammaln(n_candidates - hits[:, None] + 1.0) - gammaln(missed + 1.0) + gammaln(n_candidates - drawn + 1.0)[None] - gammaln(n_candidates + 1.0)
+            gammaln(n_candidates - hits[:, None] + 1.0)
+            - gammaln(missed + 1.0)
+            + gammaln(n_candidates - drawn + 1.0)[None]
+            - gammaln(n_candidates + 1.0)
         )
     chance = np.where(missed < 0, 0.0, np.exp(np.where(missed < 0, -np.inf, log_chance)))
     return np.stack([drawn, (1 - chance).sum(0)], axis=1)
@@ -229,7 +250,9 @@ def _sentences(audit: Audit) -> list[str]:
     if audit.expected is None:
         sums = ", ".join("undecided" if s is None else f"{s:+d}" for s in audit.index_sums[:5])
         more = ", ..." if n_inputs > 5 else ""
-        lines.append(f"No degree guarantee ({audit.reason}), so the index sum ({sums}{more}) cannot tell what is missing.")
+        lines.append(
+            f"No degree guarantee ({audit.reason}), so the index sum ({sums}{more}) cannot tell what is missing."
+        )
     else:
         if wrong:
             lines.append(
@@ -237,7 +260,9 @@ def _sentences(audit: Audit) -> list[str]:
                 f"{', '.join(f'{s:+d}' for s in wrong[:5])} where it must be +1 ({audit.reason})."
             )
         if undecided:
-            lines.append(f"The index sum is undecided{at.format(undecided)}: a point is too near a bifurcation for its sign.")
+            lines.append(
+                f"The index sum is undecided{at.format(undecided)}: a point is too near a bifurcation for its sign."
+            )
         if not wrong and not undecided:
             lines.append(f"The index sum is +1, as it must be ({audit.reason}): no point is proved missing.")
     if not np.isnan(audit.unseen_mass):

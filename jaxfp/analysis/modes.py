@@ -50,9 +50,7 @@ class Modes(NamedTuple):
 
 
 @overload
-def spectrum(
-    jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: Literal[True] = ...
-) -> Modes: ...
+def spectrum(jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: Literal[True] = ...) -> Modes: ...
 @overload
 def spectrum(jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: bool) -> Modes: ...
 def spectrum(jacobian: Array, *, dt: float = 1.0, kind: Kind = "map", vectors: bool = True) -> Modes:
@@ -99,6 +97,10 @@ def spectrum(jacobian: Array, *, dt: float = 1.0, kind: Kind = "map", vectors: b
 def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind) -> tuple[Any, ...]:
     n, eps = len(matrix), np.finfo(matrix.dtype).eps  # float32 Jacobians carry float32 rounding
     matrix = matrix.astype(np.float64)
+    if not np.isfinite(matrix).all():  # one bad point is data, not a crash
+        nan = np.full((n, n), np.nan + 0j)
+        rates = np.full((2, n), np.nan)
+        return nan[0], nan, nan, np.inf, *rates, 0, np.full(n, np.inf), np.asarray("marginal", "<U8")
     values, right = scipy.linalg.eig(matrix)
     order = np.argsort(-(np.abs(values) if kind == "map" else values.real), kind="stable")
     values, right = values[order], right[:, order]
@@ -118,10 +120,8 @@ def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind) -> tuple[Any, ...]:
 
     timescale, frequency, n_unstable = _rates(np, values, dt, kind)
     excess = np.abs(values) - 1 if kind == "map" else values.real
-    if np.any(excess > bound):
-        verdict = "unstable"
-    else:
-        verdict = "stable" if np.all(excess < -bound) else "marginal"
+    settled = "unstable" if np.any(excess > bound) else "stable"
+    verdict = settled if np.any(excess > bound) or np.all(excess < -bound) else "marginal"
     return values, right, left, condition, timescale, frequency, n_unstable, bound, np.asarray(verdict, "<U8")
 
 

@@ -30,10 +30,10 @@ class Lanes(NamedTuple):
       status: (n_candidates,) CONVERGED, MAX_STEPS or NONFINITE.
     """
 
-    hidden: Array
-    q: Array
-    n_steps: Array
-    status: Array
+    hidden: Any
+    q: Any
+    n_steps: Any
+    status: Any
 
 
 class _Lane(NamedTuple):

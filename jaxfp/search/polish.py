@@ -1,10 +1,13 @@
-"""From where a lane ended to what it is: float64 Newton, and the measures a verdict needs.
+"""From where a lane ended to what it is: the last digits in float64, and the measures a verdict needs.
 
-Newton on r, kept only where it lowers q, brings a fixed point to the rounding floor. Then, at the state returned:
+A few Gauss-Newton steps of least length, kept only where they lower q, bring a fixed point to the rounding floor.
+Least length matters on a continuum, where plain Newton jumps along the null direction. Then, at the state returned:
 
-    at floor      ||r|| <= 8 eps sqrt(n) max(||h||, || |J_r||h| ||)
-    stationary    ||J_r' r|| <= 10 sqrt(eps) ||J_r|| ||r||
-    distance      ||J_r^-1 r||, to first order how far the true fixed point is
+    floor     8 eps sqrt(n) max(||h||, || |J_r||h| ||), what rounding alone leaves of ||r||
+    slope     ||J_r' r|| / (||J_r|| ||r||), 0 where q is stationary
+
+Where q has a minimum above the floor, its exact Hessian H = J_r'J_r + sum_i r_i d2r_i/dh2 takes Newton there, and
+||H^-1 J_r'r|| says how far it still is.
 """
 
 import functools
@@ -13,12 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import cho_factor, cho_solve
 
 from jaxfp import dynamics, program
 from jaxfp.search.solvers import levenberg_marquardt
 from jaxfp.types import Kind, Params, StepFn
 
-_N_NEWTON = 4
+_N_POLISH = 4
 
 
 class Polished(NamedTuple):
@@ -42,7 +46,7 @@ class Polished(NamedTuple):
 def polish(
     step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
 ) -> Polished:
-    """Newton and measure, in float64. Needs x64 in scope.
+    """Polish and measure, in float64. Needs x64 in scope.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
@@ -62,6 +66,36 @@ def polish(
       True
     """
     return _in_chunks(functools.partial(_polish, step_fn, kind, params), hidden, inputs, chunk_size)
+
+
+def minimize(
+    step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Newton on the gradient of q, for minima above the floor. Needs x64 in scope.
+
+    Steps are kept where they shorten the gradient, not where they lower q: near a minimum q stops telling at half
+    the digits.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_points, n_hidden) float64, near minima of q.
+      inputs: (n_points, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+
+    Returns:
+      hidden (n_points, n_hidden); speed (n_points,); distance (n_points,), the length of the next step, infinite
+      where the Hessian is not positive definite, so that q has no minimum nearby.
+
+    Example:
+      >>> start = np.full((1, 1), 1e-3)
+      >>> with jax.enable_x64(True):
+      ...     h, v, _ = minimize(lambda p, h, u: h + 1 + h**2, None, start, None, kind="map", chunk_size=1)
+      >>> float(abs(h[0, 0])) < 1e-12, float(v[0])
+      (True, 1.0)
+    """
+    return _in_chunks(functools.partial(_minimize, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def residual_jacobians(
@@ -97,8 +131,8 @@ def _in_chunks(function: Any, hidden: np.ndarray, inputs: np.ndarray | None, chu
             return jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), _shape_of(function, hidden, inputs))
         padded = np.concatenate([rows, np.full(chunk_size - len(rows), rows[0])])
         result = function(hidden[padded], None if inputs is None else inputs[padded])
-        results.append(jax.tree.map(lambda x, n=len(rows): np.asarray(x)[:n], result))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+        results.append(jax.tree.map(np.asarray, result))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(hidden)], *results)
 
 
 def _shape_of(function: Any, hidden: np.ndarray, inputs: np.ndarray | None) -> Any:
@@ -112,14 +146,17 @@ def _polish(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inpu
     def one(h: jax.Array, u: jax.Array | None) -> Polished:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
 
-        def newton(h: jax.Array, _: None) -> tuple[jax.Array, None]:
-            r = residual_fn(h)
-            moved = h - jnp.linalg.solve(jax.jacfwd(residual_fn)(h), r)
-            better = jnp.linalg.norm(residual_fn(moved)) < jnp.linalg.norm(r)  # False for NaN
-            return jnp.where(better, moved, h), None
+        def shorten(h: jax.Array, _: None) -> tuple[jax.Array, None]:
+            r, jacobian = residual_fn(h), jax.jacfwd(residual_fn)(h)
+            normal = jacobian.T @ jacobian
+            # Singular values under sqrt(eps) ||J_r|| count as 0: along them r says nothing.
+            mu = jnp.finfo(h.dtype).eps * jnp.trace(normal)
+            move = cho_solve(cho_factor(normal + mu * jnp.eye(h.size, dtype=h.dtype)), jacobian.T @ r)
+            better = jnp.linalg.norm(residual_fn(h - move)) < jnp.linalg.norm(r)  # False for NaN
+            return jnp.where(better, h - move, h), None
 
         with jax.default_matmul_precision("highest"):
-            h, _ = jax.lax.scan(newton, h, length=_N_NEWTON)
+            h, _ = jax.lax.scan(shorten, h, length=_N_POLISH)
             r, jacobian = residual_fn(h), jax.jacfwd(residual_fn)(h)
             speed = jnp.linalg.norm(r)
             # ||J'J||_F^(1/2) is within n^(1/4) of ||J||, and cheap.
@@ -128,6 +165,30 @@ def _polish(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inpu
             slope = jnp.where(slope > 0, slope / (size * speed), 0)
         floor = levenberg_marquardt.floor(jacobian, h)
         return Polished(h, speed, floor, slope, program.gate_margin(step_fn, params, h, u))
+
+    return dynamics.over_points(one, hidden, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _minimize(
+    step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def one(h: jax.Array, u: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
+        slope_of = jax.grad(lambda h: jnp.vdot(residual_fn(h), residual_fn(h)) / 2)
+
+        def step_from(h: jax.Array) -> jax.Array:
+            return cho_solve(cho_factor(jax.jacfwd(slope_of)(h)), slope_of(h))  # NaN unless positive definite
+
+        def newton(h: jax.Array, _: None) -> tuple[jax.Array, None]:
+            moved = h - step_from(h)
+            better = jnp.linalg.norm(slope_of(moved)) < jnp.linalg.norm(slope_of(h))  # False for NaN
+            return jnp.where(better, moved, h), None
+
+        with jax.default_matmul_precision("highest"):
+            h, _ = jax.lax.scan(newton, h, length=_N_POLISH)
+            distance = jnp.linalg.norm(step_from(h))
+        return h, jnp.linalg.norm(residual_fn(h)), jnp.where(jnp.isnan(distance), jnp.inf, distance)
 
     return dynamics.over_points(one, hidden, inputs)
 

@@ -7,6 +7,7 @@ out. The damping mu follows the ratio of the decrease achieved to the one predic
 in Marquardt's method), relative to the largest diagonal entry of J'J.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -57,7 +58,8 @@ def levenberg_marquardt(damping: float = 1e-2) -> Solver:
     return Solver(_Init(damping), _step)
 
 
-class _Init(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Init:
     """`init` as a value: two solvers with the same damping are equal and share a trace."""
 
     damping: float
