@@ -1,0 +1,36 @@
+"""The command line: `python -m jaxfp flip-flop` and `python -m jaxfp find WEIGHTS.npz`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jaxfp.cli import find, flip_flop
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+      argv: arguments after the program's name; those of the process by default.
+
+    Returns:
+      Exit status: 0, or 2 after one line on the standard error where an argument or a file is wrong.
+
+    Example:
+      >>> main(["find", "nowhere.npz", "--cell", "tanh"])
+      2
+    """
+    parser = argparse.ArgumentParser(
+        prog="jaxfp",
+        description="Find all fixed and slow points of a recurrent network, say how sure it is, and linearize there.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (flip_flop, find):
+        module.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except ValueError as error:
+        sys.stderr.write(f"jaxfp: error: {' '.join(str(error).split())}\n")
+        return 2
+    return 0

@@ -1,0 +1,332 @@
+"""From a search to what a person reads: tables on the terminal, report.json, fixed_points.npz, figures."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from jaxfp import dynamics, io, pipeline, plotting
+from jaxfp.analysis import completeness, linearization, modes
+from jaxfp.types import FIXED, SLOW, Array, FixedPoints, Kind, Params, StepFn
+
+_COMPILE_EVENTS = ("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration", "backend_compile_duration")
+
+
+class Analysis(NamedTuple):
+    """One search and everything read off it.
+
+    Attributes:
+      points: fixed and slow points.
+      linear: Jacobians there.
+      modes: their spectra.
+      audit: how complete the points are.
+      candidate_q: (n_candidates,) q where the searches began.
+    """
+
+    points: FixedPoints
+    linear: linearization.Linearization
+    modes: modes.Modes
+    audit: completeness.Audit
+    candidate_q: np.ndarray
+
+
+def analyze(
+    step_fn: StepFn,
+    params: Params,
+    candidates: Array,
+    inputs: Array | None,
+    *,
+    kind: Kind = "map",
+    dt: float = 1.0,
+    key: jax.Array,
+    progress: bool = True,
+) -> Analysis:
+    """Search until complete, linearize, audit.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`.
+      params: pytree that `step_fn` understands.
+      candidates: (n_candidates, n_hidden).
+      inputs: (n_inputs,) or None.
+      kind: "map" or "flow".
+      dt: duration of one step.
+      key: of the seeded waves.
+      progress: show a bar.
+
+    Returns:
+      Analysis.
+
+    Example:
+      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 2)), None, key=jax.random.key(0), progress=False)
+      >>> analysis.audit.index_sum
+      1
+    """
+    points = pipeline.find_fixed_points(
+        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress
+    )
+    linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
+    spectra = modes.spectrum(linear.jacobian, dt=dt, kind=kind)
+    candidate_q = dynamics.q(step_fn, params, np.asarray(candidates, np.float64), inputs, kind=kind)
+    return Analysis(points, linear, spectra, completeness.audit(points, linear), candidate_q)
+
+
+@contextlib.contextmanager
+def compile_seconds() -> Iterator[Callable[[], float]]:
+    """Count the seconds that JAX spends tracing and compiling inside the block.
+
+    Returns:
+      A function that says how many so far.
+
+    Example:
+      >>> with compile_seconds() as seconds:
+      ...     _ = jax.jit(lambda x: x + 1)(1.0)
+      >>> seconds() > 0
+      True
+    """
+    total, listening = 0.0, True
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        nonlocal total
+        if listening and event.endswith(_COMPILE_EVENTS):
+            total += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield lambda: total
+    finally:
+        listening = False  # JAX has no public way to take a listener back
+
+
+def show(console: Console, analysis: Analysis, codes: list[str] | None = None) -> None:
+    """Print the tables and the audit.
+
+    Args:
+      console: rich console.
+      analysis: see `analyze`.
+      codes: what the readout says at each point, or None.
+
+    Example:
+      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 2)), None, key=jax.random.key(0), progress=False)
+      >>> console = Console(record=True, quiet=True)
+      >>> show(console, analysis)
+    """
+    points, spectra = analysis.points, analysis.modes
+    table = Table(title="Fixed points by number of unstable dimensions", title_justify="left")
+    for name in ("unstable", "points", "hits", "largest q", "|eigenvalue| max", "slowest timescale", "verdicts"):
+        table.add_column(name, justify="left" if name == "verdicts" else "right")
+    if codes is not None:
+        table.add_column("readout signs")
+    fixed = points.status == FIXED
+    for index in np.unique(spectra.n_unstable[fixed]):
+        rows = np.flatnonzero(fixed & (spectra.n_unstable == index))
+        top = np.abs(spectra.eigenvalues[rows, 0])
+        timescale = np.abs(spectra.timescale[rows]).max()
+        verdicts, counts = np.unique(spectra.verdict[rows], return_counts=True)
+        cells = [
+            str(index),
+            str(len(rows)),
+            str(points.n_hits[rows].sum()),
+            f"{points.q[rows].max():.1e}",
+            f"{top.min():.3f} .. {top.max():.3f}",
+            f"{timescale:.3g}",
+            ", ".join(f"{n} {v}" for v, n in zip(verdicts, counts, strict=True)),
+        ]
+        distinct = sorted({codes[r] for r in rows}) if codes is not None else []
+        more = " ..." if len(distinct) > 8 else ""
+        console_cells = [*cells, " ".join(distinct[:8]) + more] if codes is not None else cells
+        table.add_row(*console_cells)
+    console.print(table)
+    _show_slow(console, points)
+    counts_text = ", ".join(f"{n} {name}" for name, n in points.report.counts.items() if n)
+    console.print(f"Lanes of the {points.report.n_candidates} candidates: {counts_text}.")
+    for reason, n in points.report.reasons.items():
+        console.print(f"  {n} {reason}")
+    seeded = [wave for wave in points.report.waves if wave["seeded"]]
+    found = sum(wave["n_new_fixed"] for wave in seeded)
+    console.print(f"Seeded waves: {len(seeded)}, {found} fixed point(s) first found by them.\n")
+    console.print(analysis.audit.summary())
+
+
+def _show_slow(console: Console, points: FixedPoints) -> None:
+    slow = np.flatnonzero(points.status == SLOW)
+    if not len(slow):
+        return
+    usual = points.report.candidate_speed
+    table = Table(title=f"Slow points (median speed of the candidates: {usual:.3g} per step)", title_justify="left")
+    for name in ("speed", "of the candidates'", "hits"):
+        table.add_column(name, justify="right")
+    slow = slow[np.argsort(points.speed[slow])]
+    for row in slow[:10]:
+        table.add_row(f"{points.speed[row]:.3g}", f"{points.speed[row] / usual:.2g}", str(points.n_hits[row]))
+    console.print(table)
+    if len(slow) > 10:
+        console.print(f"... and {len(slow) - 10} faster ones (all in report.json).")
+
+
+def summary(analysis: Analysis, codes: list[str] | None = None) -> dict[str, Any]:
+    """All numbers of an analysis, JSON-like.
+
+    Args:
+      analysis: see `analyze`.
+      codes: what the readout says at each point, or None.
+
+    Returns:
+      Dict with the audit, the search report, counts by number of unstable dimensions, and every point.
+
+    Example:
+      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 2)), None, key=jax.random.key(0), progress=False)
+      >>> summary(analysis)["fixed_points_by_unstable_dimensions"]
+      {'0': 1}
+    """
+    points, spectra, audit = analysis.points, analysis.modes, analysis.audit
+    fixed = points.status == FIXED
+    index, counts = np.unique(spectra.n_unstable[fixed], return_counts=True)
+    each = [
+        {
+            "status": "FIXED" if fixed[p] else "SLOW",
+            "isolated": points.isolated[p],
+            "q": points.q[p],
+            "speed": points.speed[p],
+            "n_hits": points.n_hits[p],
+            "index": audit.signs[p],
+            "n_unstable": spectra.n_unstable[p],
+            "verdict": str(spectra.verdict[p]),
+            "condition": spectra.condition[p],
+            "eigenvalues": spectra.eigenvalues[p, :8],
+            "eigenvalue_bounds": spectra.bound[p, :8],
+            "timescales": spectra.timescale[p, :8],
+            **({} if codes is None else {"readout_signs": codes[p]}),
+        }
+        for p in range(len(points.hidden))
+    ]
+    return {
+        "fixed_points_by_unstable_dimensions": {str(i): int(n) for i, n in zip(index, counts, strict=True)},
+        "n_fixed": audit.n_fixed,
+        "n_slow": audit.n_slow,
+        "audit": {
+            "index_sum": audit.index_sum,
+            "index_sums": audit.index_sums,
+            "expected": audit.expected,
+            "reason": audit.reason,
+            "unseen_mass": audit.unseen_mass,
+            "complete": audit.complete,
+            "discovery": audit.discovery,
+            "summary": audit.summary().splitlines(),
+        },
+        "search": points.report._asdict(),
+        "points": each,
+    }
+
+
+def write(
+    out: pathlib.Path, analysis: Analysis, report: dict[str, Any], trajectories: Any = None, kind: Kind = "map"
+) -> list[pathlib.Path]:
+    """Write fixed_points.npz, report.json and the figures that every search has.
+
+    Args:
+      out: folder, made if it is not there.
+      analysis: see `analyze`.
+      report: what goes into report.json.
+      trajectories: (n_trials, n_time, n_hidden) to draw and to take principal directions from; the points themselves
+        by default.
+      kind: "map" or "flow".
+
+    Returns:
+      The files written.
+
+    Raises:
+      ValueError: if a file cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
+      >>> [path.name for path in write(pathlib.Path(tempfile.mkdtemp()), analysis, {})][:2]
+      ['fixed_points.npz', 'report.json']
+    """
+    files = [out / "fixed_points.npz", out / "report.json"]
+    io.save_points(files[0], analysis.points)
+    io.save_json(files[1], report)
+    draw: list[tuple[str, Callable[[Any], Any], dict[str, Any]]] = [
+        ("eigenvalues.png", lambda ax: plotting.eigenvalues(analysis.modes, kind=kind, ax=ax), {}),
+        ("q.png", lambda ax: plotting.q_distribution(analysis.points, analysis.candidate_q, ax), {}),
+        ("discovery.png", lambda ax: plotting.discovery(analysis.audit, ax), {}),
+    ]
+    states = analysis.points.hidden if trajectories is None else trajectories.reshape(-1, trajectories.shape[-1])
+    if states.shape[1] >= 3 and len(states):
+        projection = principal_directions(states)
+
+        def cube(ax: Any) -> Any:
+            return plotting.state_space(analysis.points, analysis.modes, projection, trajectories, ax)
+
+        draw.insert(0, ("state_space.png", cube, {"projection": "3d"}))
+    for name, function, axes in draw:
+        files.append(save_figure(out / name, function, **axes))
+    return files
+
+
+def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> pathlib.Path:
+    """Draw into axes of their own and save, without touching pyplot's state.
+
+    Args:
+      path: PNG to write.
+      draw: function of the axes.
+      **axes: passed to `add_subplot`.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if the file cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> save_figure(pathlib.Path(tempfile.mkdtemp(), "line.png"), lambda ax: ax.plot([0, 1])).name
+      'line.png'
+    """
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    draw(figure.add_subplot(**axes))
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}.") from error
+    return path
+
+
+def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and first three principal directions.
+
+    Args:
+      states: (n_states, n_hidden), n_hidden >= 3.
+
+    Returns:
+      Origin (n_hidden,), axes (3, n_hidden).
+
+    Example:
+      >>> principal_directions(np.eye(4))[1].shape
+      (3, 4)
+    """
+    states = np.asarray(states, np.float64)
+    origin = states.mean(0)
+    _, vectors = np.linalg.eigh((states - origin).T @ (states - origin))
+    return origin, vectors[:, ::-1][:, :3].T
+
+
+def stopwatch() -> Callable[[], float]:
+    """Seconds since this call.
+
+    Returns:
+      A function of no arguments.
+
+    Example:
+      >>> stopwatch()() >= 0
+      True
+    """
+    began = time.perf_counter()
+    return lambda: time.perf_counter() - began

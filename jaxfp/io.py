@@ -1,0 +1,248 @@
+"""Files: arrays as npz, what is known about them as JSON inside the same file. No pickle, nothing half written.
+
+Every npz of ours holds its arrays by name and one more entry, `provenance`, a JSON object with the schema version. A
+file is written beside its destination and then moved there, so that a reader sees the old one or the new one.
+"""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from importlib import metadata, resources
+from typing import IO, Any
+
+import jax
+import numpy as np
+
+from jaxfp.types import FixedPoints, Report
+
+SCHEMA = 1
+_PROVENANCE = "provenance"
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a result was made.
+
+    Returns:
+      Dict of strings: versions of the packages that compute, python, platform, device, UTC date.
+
+    Example:
+      >>> sorted(environment())
+      ['date', 'device', 'platform', 'python', 'versions']
+    """
+    packages = ("jaxfp", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+    return {
+        "versions": {name: metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Write arrays and their provenance to one npz.
+
+    Args:
+      path: file to write or replace.
+      arrays: names to arrays; no object arrays.
+      provenance: JSON-like, where the arrays come from.
+
+    Raises:
+      ValueError: for object arrays, the reserved name `provenance`, or a path that cannot be written.
+
+    Example:
+      >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
+      >>> save(path, {"w": np.eye(2)}, {"seed": 0})
+      >>> arrays, provenance = load(path)
+      >>> arrays["w"].shape, provenance["seed"]
+      ((2, 2), 0)
+    """
+    columns: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, column in columns.items():
+        if column.dtype.hasobject or name == _PROVENANCE:
+            raise ValueError(f"arrays must be plain and not be called {_PROVENANCE!r}, got {name!r} of {column.dtype}.")
+    text = json.dumps(plain({"schema": SCHEMA, **provenance}))
+    columns[_PROVENANCE] = np.array(text)
+    _replace(path, lambda file: np.savez_compressed(file, **columns))
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read an npz of anybody's; the provenance is empty where it is not ours.
+
+    Args:
+      path: file to read.
+
+    Returns:
+      Arrays by name, and the provenance.
+
+    Raises:
+      ValueError: if there is no such file, it is no npz, it holds pickles, or its schema is newer than this version.
+
+    Example:
+      >>> load("nowhere.npz")
+      Traceback (most recent call last):
+      ...
+      ValueError: cannot read nowhere.npz: there is no such file.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"cannot read {os.fspath(path)}: there is no such file.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        provenance = json.loads(str(arrays.pop(_PROVENANCE, "{}")))
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"cannot read {os.fspath(path)}: it is not an npz of plain arrays ({error}).") from error
+    if not isinstance(provenance, dict) or provenance.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"cannot read {os.fspath(path)}: its schema must be {SCHEMA}; it comes from another version.")
+    return arrays, provenance
+
+
+def load_packaged(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Weights that come with jaxfp.
+
+    Args:
+      name: e.g. "flip_flop_tanh".
+
+    Returns:
+      Arrays by name, and the provenance.
+
+    Raises:
+      ValueError: if there are no such weights.
+
+    Example:
+      >>> load_packaged("flip_flop_tanh")[1]["seed"]
+      0
+    """
+    folder = resources.files("jaxfp") / "weights"
+    names = sorted(file.name.removesuffix(".npz") for file in folder.iterdir() if file.name.endswith(".npz"))
+    if name not in names:
+        raise ValueError(f"packaged weights are {names}, got {name!r}.")
+    with resources.as_file(folder / f"{name}.npz") as path:
+        return load(path)
+
+
+def save_points(path: str | os.PathLike[str], points: FixedPoints, **provenance: Any) -> None:
+    """Write fixed points and the report of their search.
+
+    Args:
+      path: npz to write or replace.
+      points: result of `find_fixed_points`.
+      **provenance: anything JSON-like to keep with them.
+
+    Raises:
+      ValueError: as `save`.
+
+    Example:
+      >>> from jaxfp import pipeline
+      >>> points = pipeline.find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
+      >>> path = os.path.join(tempfile.mkdtemp(), "points.npz")
+      >>> save_points(path, points, network="a contraction")
+      >>> load_points(path).hidden.tolist()
+      [[0.0, 0.0]]
+    """
+    arrays = {name: value for name, value in points._asdict().items() if isinstance(value, np.ndarray)}
+    save(path, arrays, {**environment(), **provenance, "report": points.report._asdict()})
+
+
+def load_points(path: str | os.PathLike[str]) -> FixedPoints:
+    """Read what `save_points` wrote.
+
+    Args:
+      path: npz to read.
+
+    Returns:
+      FixedPoints, equal to the ones saved.
+
+    Raises:
+      ValueError: as `load`, or if the file holds no fixed points.
+
+    Example:
+      >>> path = os.path.join(tempfile.mkdtemp(), "other.npz")
+      >>> save(path, {"w": np.eye(2)}, {})
+      >>> load_points(path)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      ValueError: cannot read ...: it holds no fixed points of jaxfp.
+    """
+    arrays, provenance = load(path)
+    columns = set(FixedPoints._fields) - {"report", "inputs"}
+    report = provenance.get("report")
+    if not columns <= set(arrays) or not isinstance(report, dict) or set(report) != set(Report._fields):
+        raise ValueError(f"cannot read {os.fspath(path)}: it holds no fixed points of jaxfp.")
+    for name in ("inputs", "unresolved", "n_candidates_per_input", "seeded_waves_met"):
+        report[name] = None if report[name] is None else np.asarray(report[name])
+    report["candidate_speed"] = np.nan if report["candidate_speed"] is None else report["candidate_speed"]
+    return FixedPoints(**{name: arrays[name] for name in columns}, inputs=arrays.get("inputs"), report=Report(**report))
+
+
+def save_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+      path: file to write or replace.
+      value: JSON-like; NumPy arrays and scalars become lists and numbers, NaN and infinity become null.
+
+    Raises:
+      ValueError: if the path cannot be written.
+
+    Example:
+      >>> path = pathlib.Path(tempfile.mkdtemp(), "report.json")
+      >>> save_json(path, {"q": np.array([np.nan, 1.0])})
+      >>> json.loads(path.read_text())
+      {'q': [None, 1.0]}
+    """
+    text = json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
+    _replace(path, lambda file: file.write(text.encode()))
+
+
+def plain(value: Any) -> Any:
+    """Anything JSON-like as plain Python, complex numbers as [real, imaginary], NaN and infinity as None.
+
+    Args:
+      value: nested dicts, sequences, NumPy arrays and scalars.
+
+    Returns:
+      The same of dicts, lists, strings, numbers, booleans and None.
+
+    Example:
+      >>> plain({"a": np.array([1 + 2j])})
+      {'a': [[1.0, 2.0]]}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | jax.Array):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, complex):
+        return [plain(value.real), plain(value.imag)]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
+    """Write beside the destination, then move there: an interrupted write leaves what was there before."""
+    target = pathlib.Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise ValueError(f"cannot write {target}: {error.strerror}.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError):
+            raise ValueError(f"cannot write {target}: {error.strerror}.") from error
+        raise

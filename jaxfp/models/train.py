@@ -1,0 +1,234 @@
+"""One training loop: any optax optimizer, any loss, fresh data in every step.
+
+Step i draws its data from fold_in(key, i) and nothing else, so what step i does depends only on the state before it:
+
+  loss_i, g_i = value_and_grad(loss_fn)(params_i, fold_in(key, i))
+  updates_i, s_{i+1} = optimizer.update(g_i, s_i, params_i);    params_{i+1} = params_i + updates_i
+
+`train_steps` is that, traceable; `fit` runs it on the host in chunks, between which it reports and saves. The chunks
+are the same with and without progress and checkpoints, so neither changes a bit of the result.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import rich.progress
+
+from jaxfp.types import Array, Params
+
+LossFn = Callable[[Params, jax.Array], jax.Array]
+
+
+class FitResult(NamedTuple):
+    """What training leaves behind.
+
+    Attributes:
+      params: pytree like the one training began with.
+      optimizer_state: what the optimizer would go on from.
+      losses: array of shape (n_steps,), the loss in each step, before its update. NaN from some step on: it diverged.
+    """
+
+    params: Params
+    optimizer_state: Any
+    losses: Array
+
+
+def train_steps(
+    key: jax.Array,
+    loss_fn: LossFn,
+    params: Params,
+    optimizer_state: Any,
+    optimizer: optax.GradientTransformation,
+    steps: jax.Array,
+) -> FitResult:
+    """Take the numbered training steps, in their order: traceable, so a `vmap` trains an ensemble.
+
+    Args:
+      key: typed PRNG key of the whole run; step i uses fold_in(key, i).
+      loss_fn: `(params, key) -> loss`, a scalar; draws its data from the key.
+      params: pytree of float arrays.
+      optimizer_state: `optimizer.init(params)`, or where earlier steps ended.
+      optimizer: optax gradient transformation.
+      steps: integer array of shape (n_steps,), the numbers of the steps to take.
+
+    Returns:
+      FitResult after these steps.
+
+    Example:
+      >>> optimizer = optax.sgd(0.5)
+      >>> def train(key, params):
+      ...   steps = jnp.arange(3)
+      ...   return train_steps(key, lambda p, key: p**2 / 2, params, optimizer.init(params), optimizer, steps)
+      >>> jax.vmap(train)(jax.random.split(jax.random.key(0), 2), jnp.array([8.0, 16.0])).params.tolist()
+      [1.0, 2.0]
+    """
+
+    def take_step(carry: tuple[Params, Any], step: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
+        params, state = carry
+        loss, gradient = jax.value_and_grad(loss_fn)(params, jax.random.fold_in(key, step))
+        # optax multiplies its integer counters with floats, which a caller's strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state), loss
+
+    (params, optimizer_state), losses = jax.lax.scan(take_step, (params, optimizer_state), steps)
+    return FitResult(params, optimizer_state, losses)
+
+
+def fit(
+    key: jax.Array,
+    loss_fn: LossFn,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    n_steps: int,
+    *,
+    chunk_size: int = 100,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> FitResult:
+    """Train for `n_steps` steps, with a bar on request and a checkpoint to resume from.
+
+    A run that was stopped goes on from the last finished chunk of its checkpoint and ends in the same bits as one that
+    was not. A later call with a larger `n_steps` prolongs it.
+
+    Args:
+      key: typed PRNG key of the whole run; step i uses fold_in(key, i).
+      loss_fn: `(params, key) -> loss`, a scalar; draws its data from the key. A named function: a fresh lambda in each
+        call compiles again.
+      params: pytree of float arrays to begin with.
+      optimizer: optax gradient transformation.
+      n_steps: number of steps, at least 1.
+      chunk_size: steps from one report and save to the next; compiled once, and once more for a shorter last chunk.
+      checkpoint: directory for the newest state (orbax-checkpoint, which replaces it as a whole or not at all), made if
+        missing; None saves nothing. It knows its run by key, initial params and optimizer state shapes: a change of
+        `loss_fn` or of a learning rate alone is not seen.
+      progress: show a bar.
+
+    Returns:
+      FitResult with `losses` (n_steps,), the resumed part included.
+
+    Raises:
+      ValueError: if a number is out of range, `loss_fn` does not return a scalar, or `checkpoint` holds another run or
+        more than `n_steps` steps.
+
+    Example:
+      >>> def distance(params, key):
+      ...   return jnp.sum((params - 3.0 - jax.random.normal(key, (2,))) ** 2)
+      >>> result = fit(jax.random.key(0), distance, jnp.zeros(2), optax.adam(0.1), 300)
+      >>> result.losses.shape, bool(jnp.all(jnp.abs(result.params - 3.0) < 1.0))
+      ((300,), True)
+    """
+    if n_steps < 1 or chunk_size < 1:
+        raise ValueError(f"n_steps and chunk_size must be at least 1, got {n_steps} and {chunk_size}.")
+    params = jax.tree.map(jnp.asarray, params)
+    loss_shape = jax.eval_shape(loss_fn, params, key).shape
+    if loss_shape != ():
+        raise ValueError(f"loss_fn must return a scalar, got an array of shape {loss_shape}.")
+
+    result = FitResult(params, optimizer.init(params), np.zeros(0))
+    with _open_checkpoint(checkpoint) as saved, _open_bar(n_steps, progress) as show:
+        run = _fingerprint(key, params)
+        result = _restore(saved, result, run, n_steps)
+        losses = [result.losses] if len(result.losses) else []
+        first = len(result.losses)
+        if first:
+            show(first, float(result.losses[-1]))
+        while first < n_steps:
+            # Boundaries are multiples of chunk_size wherever a run was stopped: resuming runs the same programs.
+            last = min(first - first % chunk_size + chunk_size, n_steps)
+            chunk = _train_chunk(
+                key, loss_fn, result.params, result.optimizer_state, optimizer, jnp.arange(first, last)
+            )
+            losses.append(np.asarray(chunk.losses))
+            result = chunk._replace(losses=np.concatenate(losses))
+            _save(saved, result, run)
+            show(last, float(result.losses[-1]))
+            first = last
+    return result
+
+
+_train_chunk = jax.jit(train_steps, static_argnames=("loss_fn", "optimizer"))
+
+
+@contextlib.contextmanager
+def _open_bar(n_steps: int, progress: bool) -> Iterator[Callable[[int, float], None]]:
+    """A function that is told the steps done and the newest loss."""
+    if not progress:
+        yield lambda done, loss: None
+        return
+    columns = (*rich.progress.Progress.get_default_columns(), rich.progress.TextColumn("loss {task.fields[loss]:.3g}"))
+    with rich.progress.Progress(*columns) as bar:
+        task = bar.add_task("training", total=n_steps, loss=float("nan"))
+        yield lambda done, loss: bar.update(task, completed=done, loss=loss)
+
+
+@contextlib.contextmanager
+def _open_checkpoint(checkpoint: str | os.PathLike[str] | None) -> Iterator[Any]:
+    """An orbax manager of the newest state, or None."""
+    if checkpoint is None:
+        yield None
+        return
+    import orbax.checkpoint as ocp  # takes a second to import, which only those who save should wait for
+
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    path = pathlib.Path(checkpoint).absolute()
+    with ocp.CheckpointManager(path, item_handlers=ocp.StandardCheckpointHandler(), options=options) as manager:
+        yield manager
+
+
+def _fingerprint(key: jax.Array, params: Params) -> np.ndarray:
+    """What a run is known by: sha256 (32 bytes) of its key and of the params it began with."""
+    digest = hashlib.sha256(np.asarray(jax.random.key_data(key)).tobytes())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _named_arrays(result: FitResult, run: np.ndarray) -> dict[str, np.ndarray]:
+    """A checkpoint is a flat dictionary, so that what differs has a name."""
+    leaves = jax.tree_util.tree_leaves_with_path(result._asdict())
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves} | {"run": run}
+
+
+def _save(saved: Any, result: FitResult, run: np.ndarray) -> None:
+    if saved is None:
+        return
+    import orbax.checkpoint as ocp
+
+    saved.save(len(result.losses), args=ocp.args.StandardSave(_named_arrays(result, run)))
+
+
+def _restore(saved: Any, start: FitResult, run: np.ndarray, n_steps: int) -> FitResult:
+    """The newest saved state, or `start` if there is none."""
+    newest = None if saved is None else saved.latest_step()
+    if newest is None:
+        return start
+    if newest > n_steps:
+        raise ValueError(f"n_steps must be at least the {newest} steps in checkpoint {saved.directory}, got {n_steps}.")
+    # Shapes are compared before anything is read: orbax's own failure leaves threads that complain at exit.
+    wanted = {name: array.shape for name, array in _named_arrays(start, run).items()} | {"losses": (newest,)}
+    stored = {name: tuple(array.shape) for name, array in saved.item_metadata(newest).tree.items()}
+    if wanted != stored:
+        name = max(name for name in wanted | stored if wanted.get(name) != stored.get(name))
+        raise ValueError(
+            f"checkpoint {saved.directory} holds another run: {name} must have shape {wanted.get(name)}, "
+            f"got {stored.get(name)} (None: there is no such array)."
+        )
+    arrays = saved.restore(newest)
+    if not np.array_equal(arrays["run"], run):
+        raise ValueError(f"checkpoint {saved.directory} holds another run: it began from another key or other params.")
+    restored = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(arrays[_name(path)]), start._asdict())
+    return FitResult(**restored | {"losses": arrays["losses"]})
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
