@@ -41,10 +41,18 @@ def float64_on_numpy(function: _Function) -> _Function:
             return function(step_fn, params, hidden, inputs, **keywords)
         # Inside a user's jit the constants are folded at trace time, not staged into a program of another width.
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            result = function(step_fn, widen(params), jnp.asarray(hidden), widen(inputs), **keywords)
+            result = _compiled(function, tuple(keywords))(
+                step_fn, widen(params), jnp.asarray(hidden), widen(inputs), **keywords
+            )
             return jax.tree.map(np.asarray, result)
 
     return wrapped  # type: ignore[return-value]
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any], keywords: tuple[str, ...]) -> Callable[..., Any]:
+    """One program instead of one for each primitive."""
+    return jax.jit(function, static_argnums=0, static_argnames=keywords)
 
 
 def widen(tree: Any) -> Any:

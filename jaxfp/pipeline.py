@@ -342,7 +342,9 @@ def _onto_unstable(right: np.ndarray, n_unstable: int) -> np.ndarray:
 def _jacobians(problem: judgment.Problem, points: FixedPoints) -> np.ndarray:
     """dF/dh at the points."""
     p = problem
-    jacobians = polish.residual_jacobians(p.step_fn, p.params, points.hidden, points.inputs, kind=p.kind, chunk_size=16)
+    _, jacobians = polish.residual_jacobians(
+        p.step_fn, p.params, points.hidden, points.inputs, kind=p.kind, chunk_size=16
+    )
     return jacobians + np.eye(jacobians.shape[-1]) if p.kind == "map" else jacobians
 
 

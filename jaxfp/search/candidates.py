@@ -6,6 +6,7 @@ near their mean, those of higher index near the mean of four and eight: SCIENCE.
 directions of known saddles.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -45,9 +46,7 @@ def sample_candidates(key: jax.Array, states: Array, n_candidates: int, noise: f
     flat = states.reshape(-1, states.shape[-1])
     if not len(flat):
         raise ValueError(f"states must hold at least one state, got shape {states.shape}.")
-    key_row, key_noise = jax.random.split(key)
-    rows = jax.random.randint(key_row, (n_candidates,), 0, len(flat))
-    blur = jax.random.normal(key_noise, (n_candidates, flat.shape[1]), jnp.float32)
+    rows, blur = _pick(key, n_candidates, flat.shape)
     if isinstance(states, np.ndarray):  # keeps float64 whatever the x64 setting
         return flat[np.asarray(rows)] + (noise * np.asarray(blur)).astype(flat.dtype)
     return flat[rows] + (noise * blur).astype(flat.dtype)
@@ -82,26 +81,43 @@ def seed_candidates(
       >>> seed_candidates(jax.random.key(0), 4, one, one[:0], np.zeros((0, 2, 2)), 0.0).tolist()
       [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    key_mix, key_order, key_noise, key_saddle, key_way, key_far = jax.random.split(key, 6)
     n_attractors, n_hidden = attractors.shape
     n_steps = n_candidates // 2 if len(saddles) else 0
-    n_mixtures = n_candidates - n_steps
+    # A power of two of columns: as points are found, the program for the draws stays the same.
+    drawn = _draw(key, n_candidates, n_hidden, 1 << (n_attractors - 1).bit_length())
+    share, order, blur, which, far = (np.asarray(x, np.float64) for x in drawn)
 
     sizes = np.unique([s for s in (2, 4, 8) if s <= n_attractors] + [n_attractors])
-    size = sizes[np.asarray(jax.random.randint(key_mix, (n_mixtures,), 0, len(sizes)))]
-    rank = np.argsort(np.asarray(jax.random.uniform(key_order, (n_mixtures, n_attractors))), axis=1).argsort(axis=1)
-    weights = (rank < size[:, None]) / size[:, None]
-    blur = np.asarray(jax.random.normal(key_noise, (n_mixtures, n_hidden)), np.float64)
-    mixtures = weights @ attractors + 0.1 * scale / n_hidden**0.5 * blur
+    size = sizes[(share * len(sizes)).astype(int)]
+    rank = order[:, :n_attractors].argsort(axis=1).argsort(axis=1)
+    mixtures = (rank < size[:, None]) / size[:, None] @ attractors + 0.1 * scale / n_hidden**0.5 * blur
     if not n_steps:
         return mixtures
 
-    which = np.asarray(jax.random.randint(key_saddle, (n_steps,), 0, len(saddles)))
-    way = np.asarray(jax.random.normal(key_way, (n_steps, n_hidden)), np.float64)
-    way = np.einsum("snm,sm->sn", unstable[which], way)
+    saddle = (which[:n_steps] * len(saddles)).astype(int)
+    way = np.einsum("snm,sm->sn", unstable[saddle], blur[:n_steps])
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.finfo(float).tiny)
-    far = scale * np.asarray(jax.random.uniform(key_far, (n_steps, 1)), np.float64)
-    return np.concatenate([mixtures, saddles[which] + far * way])
+    return np.concatenate([mixtures[n_steps:], saddles[saddle] + scale * far[:n_steps, None] * way])
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _pick(key: jax.Array, n_candidates: int, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    key_row, key_noise = jax.random.split(key)
+    rows = jax.random.randint(key_row, (n_candidates,), 0, shape[0])
+    return rows, jax.random.normal(key_noise, (n_candidates, shape[1]), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _draw(key: jax.Array, n_candidates: int, n_hidden: int, n_columns: int) -> tuple[jax.Array, ...]:
+    keys = jax.random.split(key, 5)
+    one = (n_candidates,)
+    return (
+        jax.random.uniform(keys[0], one, jnp.float32),
+        jax.random.uniform(keys[1], (n_candidates, n_columns), jnp.float32),
+        jax.random.normal(keys[2], (n_candidates, n_hidden), jnp.float32),
+        jax.random.uniform(keys[3], one, jnp.float32),
+        jax.random.uniform(keys[4], one, jnp.float32),
+    )
 
 
 def check_key(key: Any) -> None:

@@ -132,8 +132,9 @@ def run_wave(
         is_fresh = np.isin(np.arange(width), fresh)
         rows = np.maximum(owner, 0)
         u = None if inputs is None else inputs[rows]
-        if lanes is None:
-            lanes = _start_all(step_fn, solver, kind, params, candidates[rows], u)
+        if lanes is None:  # every lane is fresh in the first round: what they hold before does not matter
+            one = jax.eval_shape(functools.partial(_start, step_fn, solver, kind), params, *_row(candidates, inputs))
+            lanes = jax.tree.map(lambda x, n=width: np.zeros((n, *x.shape), x.dtype), one)
         lanes = _round(
             step_fn, solver, kind, params, lanes, candidates[rows], u, is_fresh, owner >= 0, tolerance, max_steps
         )
@@ -153,6 +154,12 @@ def run_wave(
 def _width(n_lanes: int, chunk_size: int) -> int:
     """Lanes in flight: one of two widths, so that two programs are compiled and the last few lanes are cheap."""
     return min(16, chunk_size) if n_lanes <= 16 else chunk_size
+
+
+def _row(candidates: np.ndarray, inputs: np.ndarray | None) -> tuple[Any, Any]:
+    """Shape of one candidate and of its input."""
+    drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
+    return jax.ShapeDtypeStruct(candidates.shape[1:], candidates.dtype), drive
 
 
 def _start(
@@ -193,13 +200,6 @@ def _advance(
 
     first = judged(lane.state, lane.n_steps)
     return jax.lax.while_loop(goes_on, step, (first, jnp.zeros((), jnp.int32)))[0]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _start_all(
-    step_fn: StepFn, solver: Solver, kind: Kind, params: Params, candidates: jax.Array, inputs: jax.Array | None
-) -> _Lane:
-    return dynamics.over_points(lambda h, u: _start(step_fn, solver, kind, params, h, u), candidates, inputs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

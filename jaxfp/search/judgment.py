@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import dynamics
 from jaxfp.search import dedupe, engine, polish
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
 from jaxfp.types import (
@@ -258,8 +257,7 @@ def _judge_representatives(
         verdict[outside], why[outside] = REJECTED, "outside the box that the map sends into itself"
         fixed &= ~outside
 
-    jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=16)
-    residuals = np.asarray(dynamics.residual(p.step_fn, p.params, hidden, u, kind=p.kind))
+    residuals, jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=16)
     null, close, probed = np.zeros_like(hidden), np.zeros(len(rows), bool), []
     for k in np.flatnonzero(fixed):
         if not np.isfinite(jacobians[k]).all():

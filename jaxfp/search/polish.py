@@ -100,8 +100,8 @@ def minimize(
 
 def residual_jacobians(
     step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
-) -> np.ndarray:
-    """dr/dh at each point, exact. Needs x64 in scope.
+) -> tuple[np.ndarray, np.ndarray]:
+    """R and dr/dh at each point, exact. Needs x64 in scope.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
@@ -112,12 +112,13 @@ def residual_jacobians(
       chunk_size: states at a time.
 
     Returns:
-      (n_points, n_hidden, n_hidden) float64.
+      r (n_points, n_hidden) and J_r (n_points, n_hidden, n_hidden), float64.
 
     Example:
       >>> with jax.enable_x64(True):
-      ...     residual_jacobians(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1).item()
-      -0.5
+      ...     r, j = residual_jacobians(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1)
+      >>> r.item(), j.item()
+      (-0.5, -0.5)
     """
     return _in_chunks(functools.partial(_jacobian, step_fn, kind, params), hidden, inputs, chunk_size)
 
@@ -194,9 +195,10 @@ def _minimize(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _jacobian(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
-    def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
+def _jacobian(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> Any:
+    def one(h: jax.Array, u: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
         with jax.default_matmul_precision("highest"):
-            return jax.jacfwd(dynamics.residual_fn(step_fn, params, u, kind))(h)
+            return residual_fn(h), jax.jacfwd(residual_fn)(h)
 
     return dynamics.over_points(one, hidden, inputs)

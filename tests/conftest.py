@@ -1,0 +1,32 @@
+"""The same strictness for every test, and trained networks and searches shared by all."""
+
+import os
+
+# Small matrices on many threads: OpenBLAS and XLA would wait for each other's cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+
+import jax
+import pytest
+
+from jaxfp import io
+from jaxfp.cli import flip_flop
+
+
+@pytest.fixture(scope="session")
+def tanh_network() -> flip_flop.Network:
+    """The packaged tanh memory of 100 units."""
+    return flip_flop.as_network("tanh", io.load_packaged("flip_flop_tanh")[0])
+
+
+@pytest.fixture(scope="session")
+def tanh_analysis(tanh_network):
+    """Its fixed points, as the main job finds them: (analysis, trials, states)."""
+    return flip_flop.explore(0, tanh_network, flip_flop.recipe_of("tanh"), n_candidates=512)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
