@@ -16,32 +16,32 @@ def suite_weights(n: int) -> np.ndarray:
 
 
 def scalar_tanh(params, hidden, inputs):
-    """h' = tanh(w h): one point for w <= 1, three after the pitchfork at w = 1."""
+    """One step: h' = tanh(w h): one point for w <= 1, three after the pitchfork at w = 1."""
     return jnp.tanh(params * hidden)
 
 
 def affine(params, hidden, inputs):
-    """h' = A h + b (+ B u): the one point is (I - A)^-1 (b + B u)."""
+    """One step: h' = A h + b (+ B u): the one point is (I - A)^-1 (b + B u)."""
     drive = params["b"] if inputs is None else params["b"] + params["B"] @ inputs
     return params["A"] @ hidden + drive
 
 
 def identity(params, hidden, inputs):
-    """h' = h: everything is fixed, nothing is isolated."""
+    """One step: h' = h: everything is fixed, nothing is isolated."""
     return hidden
 
 
 def line(params, hidden, inputs):
-    """h' = w (w . h) with |w| = 1: a line of fixed points along w."""
+    """One step: h' = w (w . h) with |w| = 1: a line of fixed points along w."""
     return params * (params @ hidden)
 
 
 def fold(params, hidden, inputs):
-    """h' = h + eps + h^2: two points for eps < 0, a double one at 0, only a ghost with q = eps^2 / 2 for eps > 0."""
+    """One step: h' = h + eps + h^2: two points for eps < 0, a double one at 0, a ghost, q = eps^2 / 2, for eps > 0."""
     return hidden + params + hidden**2
 
 
 def gated(params, hidden, inputs):
-    """h' = z h + (1 - z) tanh(W h) with z = sigmoid(V h + c): a GRU without a reset gate."""
+    """One step: h' = z h + (1 - z) tanh(W h) with z = sigmoid(V h + c): a GRU without a reset gate."""
     z = jax.nn.sigmoid(params["V"] @ hidden + params["c"])
     return z * hidden + (1 - z) * jnp.tanh(params["W"] @ hidden)

@@ -20,7 +20,7 @@ from jaxfp import dynamics
 from jaxfp.search import dedupe
 from jaxfp.types import FIXED, FixedPoints, Kind, Report
 
-UNSEEN_LIMIT = 0.01  # DESIGN.md 3.4 (c): singletons in the user's own wave are under 1 %
+SINGLES_LIMIT = 0.01  # DESIGN.md 3.4 (c): singletons in the user's own wave are under 1 %
 
 
 class Audit(NamedTuple):
@@ -34,11 +34,13 @@ class Audit(NamedTuple):
       expected: 1 where the map is known to send a box into itself, else None.
       reason: who knows that, or why nobody does.
       signs: (n_points,) index of each point: +1, -1, or 0 where it is uncertain or does not count.
-      unseen_masses: (n_distinct_inputs,) Good-Turing mass of fixed points per input; NaN for plain arrays.
+      singles: (n_distinct_inputs,) share of the candidates that were the only one to reach their fixed point.
+      unseen_masses: (n_distinct_inputs,) Good-Turing mass of fixed points per input: singles and the share of
+        candidates that ended without an answer; NaN for plain arrays.
       unseen_mass: over all inputs together.
       discovery: (n_draws, 2) candidates drawn, mean distinct fixed points found; None for plain arrays.
       complete: True only if for every input the index sum is as expected with every sign certain, a whole seeded wave
-        after that added nothing, and the unseen mass is under 1 %.
+        after that added nothing, and the singles are under 1 %.
       n_fixed: number of FIXED points; n_slow: of SLOW points; n_continuum: of FIXED points on a continuum.
       waves_met: (n_distinct_inputs,) True where a seeded wave ended as the stop rule asks.
     """
@@ -49,6 +51,7 @@ class Audit(NamedTuple):
     expected: int | None
     reason: str
     signs: np.ndarray
+    singles: np.ndarray
     unseen_masses: np.ndarray
     unseen_mass: float
     discovery: np.ndarray | None
@@ -123,7 +126,8 @@ def audit(
     fixed = points.status == FIXED
     singles = np.array([(fixed & (points.n_hits == 1) & (group == g)).sum() for g in range(n_inputs)])
     with np.errstate(invalid="ignore"):
-        masses = (singles + report.unresolved) / report.n_candidates_per_input
+        shares = singles / report.n_candidates_per_input
+        masses = shares + report.unresolved / report.n_candidates_per_input
     mass = float((singles + report.unresolved).sum() / report.n_candidates) if report.n_candidates else np.nan
     met = report.seeded_waves_met
     complete = bool(
@@ -131,7 +135,7 @@ def audit(
         and n_inputs > 0
         and all(s == expected for s in index_sums)
         and met.all()
-        and (masses < UNSEEN_LIMIT).all()
+        and (shares < SINGLES_LIMIT).all()
         and points.isolated[fixed].all()
     )
     return Audit(
@@ -141,6 +145,7 @@ def audit(
         expected=expected,
         reason=reason,
         signs=signs,
+        singles=shares,
         unseen_masses=masses,
         unseen_mass=mass,
         discovery=_discovery(points.n_hits[fixed], report.n_candidates) if report.n_candidates else None,
@@ -291,6 +296,6 @@ def _why_not(audit: Audit) -> str:
         reasons.append("a continuum cannot be counted")
     if not audit.waves_met.all():
         reasons.append('no seeded wave has confirmed it (until="complete" runs them)')
-    if not (audit.unseen_masses < UNSEEN_LIMIT).all():
-        reasons.append(f"the unseen mass is not under {100 * UNSEEN_LIMIT:g} %: give more candidates")
+    if not (audit.singles < SINGLES_LIMIT).all():
+        reasons.append(f"over {100 * SINGLES_LIMIT:g} % of the candidates found a point that no other found: give more")
     return ": " + "; ".join(reasons) + "."

@@ -9,7 +9,7 @@ With r the residual, J_r its Jacobian, eps the resolution of the step function a
               of q with its exact, positive definite Hessian would move less than sqrt(eps) (1 + ||h||). The second
               sees what the first cannot, a minimum where J_r vanishes as a whole.
     REJECTED  at the floor only because a gate rounds to 0 or 1, or too ill-conditioned to be near anything, or
-              outside a box that the map sends into itself.
+              outside a box that the map sends into itself, where there is nothing to find.
 """
 
 from collections.abc import Callable
@@ -200,6 +200,9 @@ def _measure(problem: Problem, lanes: engine.Lanes, inputs: np.ndarray | None) -
     reason[status == NONFINITE] = "not finite"
     reason[status == MAX_STEPS] = "stuck: neither a zero nor a minimum of q to rounding"
     reason[out_of_steps] = f"no minimum of q within {p.max_steps} steps"
+    if p.box is not None:
+        outside = _outside(p.box, hidden, inputs, eps**0.5 * (1 + np.linalg.norm(hidden, axis=1)))
+        status[outside], reason[outside] = REJECTED, "outside the box that the map sends into itself"
     rounding = (polished.gate_margin <= 8 * hidden.shape[1] * eps) & (speed <= floor * eps**-0.25)
     return _Ended(hidden, speed, status, reason, rounding)
 
@@ -248,18 +251,11 @@ def _judge_representatives(
     hidden, verdict = ended.hidden[rows], ended.status[rows].copy()
     isolated, why = np.ones(len(rows), bool), np.full(len(rows), "", object)
     size = 1 + np.linalg.norm(hidden, axis=1)
-    fixed = verdict == FIXED
-
     verdict[(verdict == SLOW) & ended.rounding[rows]] = REJECTED
     why[verdict == REJECTED] = "saturated gate: the residual vanishes by rounding only"
-    if p.box is not None:
-        outside = _outside(p.box, hidden, u, p.eps**0.5 * size)
-        verdict[outside], why[outside] = REJECTED, "outside the box that the map sends into itself"
-        fixed &= ~outside
-
     residuals, jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=16)
     null, close, probed = np.zeros_like(hidden), np.zeros(len(rows), bool), []
-    for k in np.flatnonzero(fixed):
+    for k in np.flatnonzero(verdict == FIXED):
         if not np.isfinite(jacobians[k]).all():
             verdict[k], why[k] = REJECTED, "the Jacobian is not finite"
             continue
@@ -287,7 +283,8 @@ def _outside(box: Any, hidden: np.ndarray, inputs: np.ndarray | None, slack: np.
     group, distinct = dedupe.input_groups(inputs, len(hidden))
     boxes = [box(None)] if distinct is None else [box(u) for u in distinct]
     lower, upper = (np.array([b[i] for b in boxes])[group] for i in (0, 1))
-    return ((hidden < lower - slack[:, None]) | (hidden > upper + slack[:, None])).any(1)
+    beyond = (hidden < lower - slack[:, None]) | (hidden > upper + slack[:, None])  # False for NaN
+    return beyond.any(1)
 
 
 def _stays_along(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None, direction: np.ndarray) -> np.ndarray:
