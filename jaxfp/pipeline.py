@@ -118,7 +118,7 @@ def find_fixed_points(
             params=wide,
             kind=kind,
             solver=levenberg_marquardt() if solver is None else solver,
-            dtype=jnp.promote_types(candidates.dtype, jnp.float32),
+            dtype=candidates.dtype if jnp.finfo(candidates.dtype).bits >= 32 else np.dtype(np.float32),
             eps=float(jnp.finfo(read.precision).eps),
             max_steps=max_steps,
             tolerance=tolerance,
