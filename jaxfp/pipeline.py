@@ -200,6 +200,12 @@ def _check_finite(name: str, tree: Any) -> None:
 
 
 def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.ndarray | None) -> program.Program:
+    try:
+        hash(step_fn)
+    except TypeError as error:
+        raise ValueError(
+            f"step_fn must be hashable, a function or one of our adapters; got {type(step_fn)}."
+        ) from error
     hidden = jax.ShapeDtypeStruct(candidates.shape[1:], np.float64)
     drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], np.float64)
     try:

@@ -24,7 +24,7 @@ def tanh_network() -> flip_flop.Network:
 @pytest.fixture(scope="session")
 def tanh_analysis(tanh_network):
     """Its fixed points, as the main job finds them: (analysis, trials, states)."""
-    return flip_flop.explore(0, tanh_network, flip_flop.recipe_of("tanh"), n_candidates=512)
+    return flip_flop.explore(0, tanh_network, flip_flop.recipe_of("tanh"))
 
 
 @pytest.fixture

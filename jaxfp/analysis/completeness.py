@@ -273,7 +273,7 @@ def _sentences(audit: Audit) -> list[str]:
     if not np.isnan(audit.unseen_mass):
         lines.append(
             f"Unseen mass {100 * audit.unseen_mass:.2g} %: about the chance that one more candidate of the same kind "
-            "finds a new fixed point or no answer."
+            "ends at a fixed point not seen yet, or unanswered."
         )
     if audit.waves_met.all() and len(audit.waves_met):
         lines.append("Seeded waves aimed at what might be missing added no point.")

@@ -1,0 +1,54 @@
+"""The networks that come with jaxfp do the task and have the structure that README claims."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxfp import io
+from jaxfp.cli import flip_flop
+from jaxfp.types import FIXED
+
+
+@pytest.mark.parametrize("cell", sorted(flip_flop.CELLS))
+def test_does_the_task_and_holds_all_memories(cell):
+    """T4: sign accuracy >= 99.9 % with gaps twice those of training; all 8 memories after 1,000 silent steps."""
+    network = flip_flop.as_network(cell, io.load_packaged(f"flip_flop_{cell}")[0])
+    does = flip_flop.behaviour(jax.random.key(1), network, flip_flop.recipe_of(cell), n_trials=64)
+    assert does["sign_accuracy"] >= 0.999
+    assert does["sign_accuracy_in_silence"] >= 0.999
+    assert does["memories_held"] == does["memories"] == 8
+
+
+def test_an_untrained_network_does_not_do_the_task():
+    """Negative control of T4: the same test fails on random weights."""
+    recipe = flip_flop.Recipe(n_steps=1)
+    arrays, _ = flip_flop.train_network(0, "tanh", 16, recipe)
+    does = flip_flop.behaviour(jax.random.key(1), flip_flop.as_network("tanh", arrays), recipe, n_trials=64)
+    assert does["sign_accuracy"] < 0.9
+    assert does["memories_held"] < 8
+
+
+def test_the_tanh_memory_is_a_cube(tanh_network, tanh_analysis):
+    """T5: 8 stable points with the 8 sign codes, q < 1e-26 at every FIXED point, index sum +1, called complete."""
+    points, modes, audit = tanh_analysis[0].points, tanh_analysis[0].modes, tanh_analysis[0].audit
+    fixed = points.status == FIXED
+    stable = fixed & (modes.verdict == "stable")
+    codes = flip_flop.sign_codes(tanh_network, points.hidden)
+    assert (points.q[fixed] < 1e-26).all()
+    assert stable.sum() == 8
+    assert len({codes[p] for p in np.flatnonzero(stable)}) == 8
+    assert audit.index_sum == 1
+    assert audit.complete
+    # +1 is the alternating sum over dimensions of instability only where no eigenvalue is real and below -1.
+    assert audit.signs[fixed].sum() == 1
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gated_memories_have_eight_stable_points(cell):
+    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1."""
+    network = flip_flop.as_network(cell, io.load_packaged(f"flip_flop_{cell}")[0])
+    analysis, _, _ = flip_flop.explore(0, network, flip_flop.recipe_of(cell), n_candidates=256)
+    stable = (analysis.points.status == FIXED) & (analysis.modes.verdict == "stable")
+    codes = flip_flop.sign_codes(network, analysis.points.hidden)
+    assert len({codes[p] for p in np.flatnonzero(stable)}) == stable.sum() == 8
+    assert analysis.audit.index_sum == 1
