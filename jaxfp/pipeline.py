@@ -1,7 +1,8 @@
 """From candidates to fixed and slow points: waves of search, polish, deduplication and judgment, then the audit.
 
 The user's candidates are the first wave. With until="complete" further waves follow at each input, seeded from the
-points known there: mixtures of the attractors, and steps along the unstable directions of the saddles. They end when
+points known there (mixtures of the attractors, steps along the unstable directions of the saddles) and, since the
+user's candidates may all lie in one basin, from trajectories that begin anywhere in the box. They end when
 (a) the index sum is +1 with every sign certain and (b) after that one whole wave added no fixed point. Without a
 degree guarantee (a) cannot be asked, and two waves in a row must add none.
 """
@@ -40,6 +41,7 @@ from jaxfp.types import (
 _Rows = TypeVar("_Rows", bound=tuple)
 
 _N_SEEDED = 128  # candidates of one seeded wave, per input
+_N_ANYWHERE = 32  # of them, states of trajectories from anywhere
 _MAX_WAVES = 16  # seeded waves before a search that never settles is given up, and says so
 
 
@@ -78,12 +80,12 @@ def find_fixed_points(
       slow_tolerance: the papers' other mode. Each lane stops as soon as its q is below this, and what is not at the
         rounding floor is SLOW there, so that points spread over a slow manifold.
       unique_tolerance: distance within which two points are one, activation units; by default what the polish
-        resolves: sqrt(eps) (1 + ||h||) for FIXED, eps^(1/3) (1 + ||h||) for SLOW points.
+        resolves: 2 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points.
       until: "all": every candidate is searched once. "complete": then waves seeded from the points found follow,
         until for each input (a) the index sum is +1 with every sign certain and (b) after that one whole seeded wave
         added no point; without a degree guarantee, until two seeded waves in a row added none.
       bounded: True if the map is known to send some box into itself (or the flow to point inward on a ball). None:
-        ask `step_fn.bounded`; adapters know.
+        ask `step_fn.bounded`, for a map; adapters know.
       chunk_size: lanes in flight at once; memory is chunk_size * n_hidden^2 numbers.
       progress: show a progress bar; changes no result.
       key: typed PRNG key of the seeded waves; jax.random.key(0) by default.
@@ -112,7 +114,7 @@ def find_fixed_points(
     with jax.enable_x64(True):
         wide = dynamics.widen(params)
         read = _read(step_fn, wide, candidates, inputs)
-        box, known, known_by = _who_knows_the_box(step_fn, wide, bounded)
+        box, known, known_by = _who_knows_the_box(step_fn, wide, kind, bounded)
         problem = judgment.Problem(
             step_fn=step_fn,
             params=wide,
@@ -223,9 +225,11 @@ def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.nd
     return read
 
 
-def _who_knows_the_box(step_fn: StepFn, params: Params, bounded: bool | None) -> tuple[Any, bool | None, str]:
+def _who_knows_the_box(
+    step_fn: StepFn, params: Params, kind: Kind, bounded: bool | None
+) -> tuple[Any, bool | None, str]:
     """The box (a function of one input) where there is one to test against, and who vouches for it."""
-    knows = bool(getattr(step_fn, "bounded", False))
+    knows = kind == "map" and bool(getattr(step_fn, "bounded", False))  # adapters speak of the map F, not of x' = F
 
     def box(inputs: Any) -> tuple[np.ndarray, np.ndarray]:
         lower, upper = step_fn.box(params, inputs)  # type: ignore[attr-defined]
@@ -298,7 +302,12 @@ def _complete(problem: judgment.Problem, points: FixedPoints, candidates: np.nda
         wave_key = jax.random.fold_in(key, number)
         starts = [
             _seeds(
-                problem, take(points, group == g), jacobians[group == g], candidates, jax.random.fold_in(wave_key, g)
+                problem,
+                take(points, group == g),
+                jacobians[group == g],
+                candidates,
+                None if report.inputs is None else report.inputs[g],
+                jax.random.fold_in(wave_key, g),
             )
             for g in waiting
         ]
@@ -316,24 +325,41 @@ def _complete(problem: judgment.Problem, points: FixedPoints, candidates: np.nda
 
 
 def _seeds(
-    problem: judgment.Problem, here: FixedPoints, jacobians: np.ndarray, candidates: np.ndarray, key: jax.Array
+    problem: judgment.Problem,
+    here: FixedPoints,
+    jacobians: np.ndarray,
+    candidates: np.ndarray,
+    inputs: np.ndarray | None,
+    key: jax.Array,
 ) -> np.ndarray:
-    """One seeded wave at one input, from the points known there."""
+    """One seeded wave at one input: three quarters from the points known there, one quarter from anywhere."""
+    key_known, key_anywhere = jax.random.split(key)
     isolated = (here.status == FIXED) & here.isolated
     hidden, linear = here.hidden[isolated], modes.spectrum(jacobians[isolated], kind=problem.kind)
     is_saddle = linear.n_unstable > 0
     usual = candidates[np.isfinite(candidates).all(1)].astype(np.float64)
+    n = here.hidden.shape[1]
     pool = hidden[~is_saddle] if (~is_saddle).sum() > 1 else hidden
     if len(pool) < 2:  # nothing to mix yet: mix with the user's own candidates
-        pool = np.concatenate([pool, usual[:8], np.zeros((1, here.hidden.shape[1]))])
-    spread = np.linalg.norm(usual - np.median(usual, axis=0), axis=1) if len(usual) else np.ones(1)
+        pool = np.concatenate([pool, usual[:8], np.zeros((1, n))])
     projectors = [
-        _onto_unstable(right, n) for right, n in zip(linear.right[is_saddle], linear.n_unstable[is_saddle], strict=True)
+        _onto_unstable(right, n_unstable)
+        for right, n_unstable in zip(linear.right[is_saddle], linear.n_unstable[is_saddle], strict=True)
     ]
-    n = here.hidden.shape[1]
-    return seeding.seed_candidates(
-        key, _N_SEEDED, pool, hidden[is_saddle], np.reshape(projectors, (-1, n, n)), float(np.median(spread))
+    center = np.median(np.concatenate([usual, pool]), axis=0)
+    spread = float(np.median(np.linalg.norm(np.concatenate([usual, pool]) - center, axis=1)))
+    known = seeding.seed_candidates(
+        key_known, _N_SEEDED - _N_ANYWHERE, pool, hidden[is_saddle], np.reshape(projectors, (-1, n, n)), spread
     )
+    p = problem
+    # Where no box is known: ten times as far out, unit by unit, as the points and the candidates are.
+    reach = 10 * np.abs(np.concatenate([usual, pool]) - center).max(axis=0)
+    lower, upper = (center - reach, center + reach) if p.box is None else p.box(inputs)
+    lower, upper = np.maximum(lower, center - 1e3 * (1 + reach)), np.minimum(upper, center + 1e3 * (1 + reach))
+    anywhere = seeding.wander_candidates(
+        key_anywhere, p.step_fn, p.params, inputs, lower, upper, _N_ANYWHERE, n_time=64 if p.kind == "map" else 0
+    )
+    return np.concatenate([known, np.asarray(anywhere)])
 
 
 def _onto_unstable(right: np.ndarray, n_unstable: int) -> np.ndarray:

@@ -1,9 +1,8 @@
-"""Where searches start.
+"""Where searches start, which decides what they find.
 
-Starts decide what is found (FIELD.md P28), so there are three kinds: states that trajectories visit, blurred; and
-for points that trajectories avoid, mixtures of the attractors already known (the saddle between two memories lies
-near their mean, those of higher index near the mean of four and eight: SCIENCE.md 1.3) and steps along the unstable
-directions of known saddles.
+Three kinds: states that trajectories visit, the user's own or those from random states of a box; and, for points that
+trajectories avoid, mixtures of the attractors already known (the saddle between two memories lies near their mean,
+those of higher index near the mean of four and eight) and steps along the unstable directions of known saddles.
 """
 
 import functools
@@ -13,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp.types import Array
+from jaxfp import dynamics
+from jaxfp.types import Array, Params, StepFn
 
 
 def sample_candidates(key: jax.Array, states: Array, n_candidates: int, noise: float = 0.0) -> Any:
@@ -52,6 +52,72 @@ def sample_candidates(key: jax.Array, states: Array, n_candidates: int, noise: f
     return flat[rows] + (noise * blur).astype(flat.dtype)
 
 
+def wander_candidates(
+    key: jax.Array,
+    step_fn: StepFn,
+    params: Params,
+    inputs: Array | None,
+    lower: Array,
+    upper: Array,
+    n_candidates: int,
+    *,
+    n_time: int = 64,
+) -> jax.Array:
+    """States of trajectories that begin anywhere in a box: half where they end, half on the way there.
+
+    Where they end are the attractors, whatever basin the user's own candidates lie in; searches from random states
+    themselves mostly do not get there.
+
+    Args:
+      key: typed PRNG key.
+      step_fn: map `(params, hidden, inputs) -> hidden`.
+      params: pytree that `step_fn` understands.
+      inputs: (n_inputs,) or None, held constant.
+      lower: (n_hidden,) corner of the box; its dtype is that of the trajectories.
+      upper: (n_hidden,) the other corner.
+      n_candidates: how many, each from a trajectory of its own.
+      n_time: steps of a trajectory; 0 for the random states themselves.
+
+    Returns:
+      (n_candidates, n_hidden) in the dtype of lower.
+
+    Raises:
+      ValueError: if the corners are not finite vectors of one shape.
+
+    Example:
+      >>> corner = jnp.ones(2)
+      >>> states = wander_candidates(jax.random.key(0), lambda p, h, u: 0.5 * h, None, None, -corner, corner, 3)
+      >>> states.shape, bool((abs(states) <= 1).all())
+      ((3, 2), True)
+    """
+    check_key(key)
+    if np.ndim(lower) != 1 or np.shape(lower) != np.shape(upper) or not np.isfinite([lower, upper]).all():
+        raise ValueError(f"the box must have finite corners (n_hidden,), got {lower} and {upper}.")
+    return _wander(key, step_fn, params, inputs, jnp.asarray(lower), jnp.asarray(upper), n_candidates, n_time)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 6, 7))
+def _wander(
+    key: jax.Array,
+    step_fn: StepFn,
+    params: Params,
+    inputs: jax.Array | None,
+    lower: jax.Array,
+    upper: jax.Array,
+    n_candidates: int,
+    n_time: int,
+) -> jax.Array:
+    key_start, key_time = jax.random.split(key)
+    where = jax.random.uniform(key_start, (n_candidates, len(lower)), jnp.float32).astype(lower.dtype)
+    start = lower[None] + (upper - lower)[None] * where
+    if n_time == 0:
+        return start
+    drive = None if inputs is None else jnp.broadcast_to(inputs, (n_time, *inputs.shape))
+    states = dynamics.simulate(step_fn, params, start, drive, n_time=n_time if drive is None else None)
+    time = jax.random.randint(key_time, (n_candidates,), 0, 2 * n_time)
+    return states[jnp.arange(n_candidates), jnp.minimum(time, n_time - 1)]
+
+
 def seed_candidates(
     key: jax.Array,
     n_candidates: int,
@@ -60,10 +126,11 @@ def seed_candidates(
     unstable: np.ndarray,
     scale: float,
 ) -> np.ndarray:
-    """A wave aimed at what is still missing, from the points known so far at one input.
+    """Candidates aimed at what is still missing, from the points known so far at one input.
 
-    Half are mixtures of attractors: means of 2, 4, 8 and of all, with noise; half are steps from saddles, up to
-    `scale`, along random combinations of their unstable directions, both ways.
+    Half are mixtures of attractors: means of 2, 4, 8 and of all, with noise, every other one of attractors that lie
+    together on the border of their convex hull, as those around a saddle do; half are steps from saddles, up to
+    `scale`, along random combinations of their unstable directions, both ways. Without saddles all are mixtures.
 
     Args:
       key: typed PRNG key.
@@ -89,7 +156,11 @@ def seed_candidates(
 
     sizes = np.unique([s for s in (2, 4, 8) if s <= n_attractors] + [n_attractors])
     size = sizes[(share * len(sizes)).astype(int)]
-    rank = order[:, :n_attractors].argsort(axis=1).argsort(axis=1)
+    draws = order[:, :n_attractors] - 0.5
+    centered = attractors - attractors.mean(0)
+    # Every other set is extremal in a random direction: edges and faces of the attractors' hull, not diagonals.
+    draws[::2] = draws[::2] @ (centered @ centered.T)
+    rank = draws.argsort(axis=1).argsort(axis=1)
     mixtures = (rank < size[:, None]) / size[:, None] @ attractors + 0.1 * scale / n_hidden**0.5 * blur
     if not n_steps:
         return mixtures

@@ -36,6 +36,7 @@ from jaxfp.types import (
 )
 
 _NULL_STEP = 1e-3  # how far along the null vector a continuum is probed, relative to 1 + ||h||
+_STUCK = "stuck: neither a zero nor a minimum of q to rounding"
 _BOLD = 1e-6  # damping of a search that goes on from where another one ended
 
 
@@ -144,8 +145,8 @@ def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.n
       status: (n_points,).
 
     Returns:
-      (n_points,) activation units. By default what judgment vouches for: sqrt(eps) (1 + ||h||) for FIXED points, and
-      eps^(1/3) (1 + ||h||) for SLOW ones, whose q is flatter.
+      (n_points,) activation units. By default twice what judgment vouches for, since both may be off: 2 sqrt(eps)
+      (1 + ||h||) for FIXED points, and 2 eps^(1/3) (1 + ||h||) for SLOW ones, whose q is flatter.
 
     Example:
       >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, None)
@@ -154,7 +155,7 @@ def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.n
     """
     if problem.unique_tolerance is not None:
         return np.full(len(hidden), problem.unique_tolerance)
-    return problem.eps ** np.where(status == FIXED, 1 / 2, 1 / 3) * (1 + np.linalg.norm(hidden, axis=1))
+    return 2 * problem.eps ** np.where(status == FIXED, 1 / 2, 1 / 3) * (1 + np.linalg.norm(hidden, axis=1))
 
 
 class _Ended(NamedTuple):
@@ -191,14 +192,19 @@ def _measure(problem: Problem, lanes: engine.Lanes, inputs: np.ndarray | None) -
         if len(open_):
             u = None if inputs is None else inputs[open_]
             moved, moved_speed, distance = polish.minimize(p.step_fn, p.params, hidden[open_], u, **common)
+            again = polish.polish(p.step_fn, p.params, moved, u, **common)
+            zero = again.speed <= again.floor * (
+                eps / np.finfo(float).eps
+            )  # the minimum of q was a zero of r after all
             found = distance <= eps**0.5 * (1 + np.linalg.norm(moved, axis=1))
             hidden[open_[found]], speed[open_[found]] = moved[found], moved_speed[found]
-            slow[open_[found]] = True
+            hidden[open_[zero]], speed[open_[zero]] = again.hidden[zero], again.speed[zero]
+            at_floor[open_[zero]] = slow[open_[found]] = True
     status = np.select([~np.isfinite(speed), at_floor, slow], [NONFINITE, FIXED, SLOW], MAX_STEPS)
     out_of_steps = (status == MAX_STEPS) & (lanes.status != CONVERGED)
     reason = np.full(len(hidden), "", object)
     reason[status == NONFINITE] = "not finite"
-    reason[status == MAX_STEPS] = "stuck: neither a zero nor a minimum of q to rounding"
+    reason[status == MAX_STEPS] = _STUCK
     reason[out_of_steps] = f"no minimum of q within {p.max_steps} steps"
     if p.box is not None:
         outside = _outside(p.box, hidden, inputs, eps**0.5 * (1 + np.linalg.norm(hidden, axis=1)))
@@ -225,7 +231,7 @@ def _judge(problem: Problem, ended: _Ended, inputs: np.ndarray | None, n_steps: 
     of = place[owner[members]]
     status, reason = status.copy(), reason.copy()
     status[members], reason[members] = verdict[of], why[of]
-    good = verdict != REJECTED
+    good = np.isin(verdict, (FIXED, SLOW))
     label = np.full(len(hidden), -1)
     label[members] = np.where(good[of], (np.cumsum(good) - 1)[of], -1)
     rows = kept[good]
@@ -253,6 +259,13 @@ def _judge_representatives(
     size = 1 + np.linalg.norm(hidden, axis=1)
     verdict[(verdict == SLOW) & ended.rounding[rows]] = REJECTED
     why[verdict == REJECTED] = "saturated gate: the residual vanishes by rounding only"
+    slow = np.flatnonzero(verdict == SLOW)
+    if p.slow_tolerance is None and len(slow):
+        # A lane that began on a symmetry plane of q may end where q is stationary but falls away on either side.
+        at = None if u is None else u[slow]
+        bend = polish.curvature(p.step_fn, p.params, hidden[slow], at, kind=p.kind, chunk_size=16)
+        falls = slow[bend < -(p.eps**0.5)]
+        verdict[falls], why[falls] = MAX_STEPS, _STUCK
     residuals, jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=16)
     null, close, probed = np.zeros_like(hidden), np.zeros(len(rows), bool), []
     for k in np.flatnonzero(verdict == FIXED):

@@ -98,6 +98,31 @@ def minimize(
     return _in_chunks(functools.partial(_minimize, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
+def curvature(
+    step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
+) -> np.ndarray:
+    """How q bends where it bends down the most, or up the least. Needs x64 in scope.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_points, n_hidden) float64, stationary points of q.
+      inputs: (n_points, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+
+    Returns:
+      (n_points,) least eigenvalue of the Hessian of q over the largest in size: negative where q has no minimum.
+
+    Example:
+      >>> start = np.zeros((1, 1))
+      >>> with jax.enable_x64(True):
+      ...     float(curvature(lambda p, h, u: h - 1 + h**2, None, start, None, kind="map", chunk_size=1)[0])
+      -1.0
+    """
+    return _in_chunks(functools.partial(_curvature, step_fn, kind, params), hidden, inputs, chunk_size)
+
+
 def residual_jacobians(
     step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -190,6 +215,18 @@ def _minimize(
             h, _ = jax.lax.scan(newton, h, length=_N_POLISH)
             distance = jnp.linalg.norm(step_from(h))
         return h, jnp.linalg.norm(residual_fn(h)), jnp.where(jnp.isnan(distance), jnp.inf, distance)
+
+    return dynamics.over_points(one, hidden, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _curvature(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
+    def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
+        residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
+        with jax.default_matmul_precision("highest"):
+            hessian = jax.jacfwd(jax.grad(lambda h: jnp.vdot(residual_fn(h), residual_fn(h)) / 2))(h)
+        bends = jnp.linalg.eigvalsh((hessian + hessian.T) / 2)
+        return bends[0] / jnp.maximum(jnp.max(jnp.abs(bends)), jnp.finfo(h.dtype).tiny)
 
     return dynamics.over_points(one, hidden, inputs)
 

@@ -45,6 +45,9 @@ def levenberg_marquardt(damping: float = 1e-2) -> Solver:
     Returns:
       Solver. Equal arguments give the equal solver, so that searches share one compiled program.
 
+    Raises:
+      ValueError: if damping is not positive and finite.
+
     Example:
       >>> solver = levenberg_marquardt()
       >>> state = solver.init(lambda h: h**2 - 2, jnp.array([1.0]))
@@ -55,6 +58,8 @@ def levenberg_marquardt(damping: float = 1e-2) -> Solver:
 
     Source: Levenberg (1944); Marquardt (1963); used for fixed points since Sussillo & Barak (2013).
     """
+    if not 0 < damping < float("inf"):
+        raise ValueError(f"damping must be positive and finite, got {damping!r}.")
     return Solver(_Init(damping), _step)
 
 
