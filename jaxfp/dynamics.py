@@ -8,6 +8,7 @@ evaluated in float64, with params widened, whatever the caller's x64 setting, an
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -33,9 +34,13 @@ def float64_on_numpy(function: _Function) -> _Function:
       >>> float64_on_numpy(lambda f, p, h, u: f(p, h, u))(lambda p, h, u: p * h, 0.5, np.ones(1), None).dtype
       dtype('float64')
     """
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def wrapped(step_fn: StepFn, params: Params, hidden: Any, inputs: Any = None, **keywords: Any) -> Any:
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        bound = signature.bind(*arguments, **named)
+        bound.apply_defaults()  # an omitted default and the same value given are one program
+        (step_fn, params, hidden, inputs), keywords = bound.args, bound.kwargs
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, inputs)))
         if traced or not isinstance(hidden, np.ndarray) or hidden.dtype != np.float64:
             return function(step_fn, params, hidden, inputs, **keywords)

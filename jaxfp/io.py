@@ -10,7 +10,9 @@ import os
 import pathlib
 import platform
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from importlib import metadata, resources
 from typing import IO, Any
@@ -68,7 +70,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], provenance: Ma
             raise ValueError(f"arrays must be plain and not be called {_PROVENANCE!r}, got {name!r} of {column.dtype}.")
     text = json.dumps(plain({"schema": SCHEMA, **provenance}))
     columns[_PROVENANCE] = np.array(text)
-    _replace(path, lambda file: np.savez_compressed(file, **columns))
+    write_whole(path, lambda file: np.savez_compressed(file, **columns))
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -92,14 +94,76 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     if not os.path.isfile(path):
         raise ValueError(f"cannot read {os.fspath(path)}: there is no such file.")
     try:
+        with zipfile.ZipFile(path) as file:
+            strangers = [name for name in file.namelist() if not name.endswith(".npy")]
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        provenance = json.loads(str(arrays.pop(_PROVENANCE, "{}")))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"cannot read {os.fspath(path)}: it is not an npz of plain arrays ({error}).") from error
-    if not isinstance(provenance, dict) or provenance.get("schema", SCHEMA) != SCHEMA:
-        raise ValueError(f"cannot read {os.fspath(path)}: its schema must be {SCHEMA}; it comes from another version.")
+    if strangers:
+        raise ValueError(f"cannot read {os.fspath(path)}: it is not an npz of plain arrays, it holds {strangers[:3]}.")
+    provenance = _provenance(arrays)
+    if provenance.get("schema", SCHEMA) != SCHEMA:
+        newer = f"its schema is {provenance['schema']}, this version of jaxfp reads {SCHEMA}"
+        raise ValueError(f"cannot read {os.fspath(path)}: {newer}.")
     return arrays, provenance
+
+
+def load_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read the one array of an npy, or the array of this name of an npz.
+
+    Args:
+      path: file to read.
+      name: of the array in an npz.
+
+    Returns:
+      The array.
+
+    Raises:
+      ValueError: as `load`, or if the npz has no such array.
+
+    Example:
+      >>> path = os.path.join(tempfile.mkdtemp(), "states.npy")
+      >>> np.save(path, np.eye(2))
+      >>> load_array(path, "states").shape
+      (2, 2)
+    """
+    if os.path.isfile(path) and not zipfile.is_zipfile(path):
+        try:
+            return np.load(path, allow_pickle=False)
+        except _UNREADABLE as error:
+            raise ValueError(f"cannot read {os.fspath(path)}: it is no npy of plain numbers ({error}).") from error
+    arrays, _ = load(path)
+    if name not in arrays:
+        raise ValueError(f"cannot read {os.fspath(path)}: it must hold an array {name!r}, it holds {sorted(arrays)}.")
+    return arrays[name]
+
+
+# all that NumPy and zipfile raise for files that are cut off, damaged, encrypted or full of pickles
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _provenance(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Take our entry out of the arrays; an array of somebody else's that has its name stays."""
+    try:
+        provenance = json.loads(str(arrays.get(_PROVENANCE)))
+    except ValueError:
+        return {}
+    if not isinstance(provenance, dict) or "schema" not in provenance:
+        return {}
+    del arrays[_PROVENANCE]
+    return provenance
 
 
 def load_packaged(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -142,7 +206,7 @@ def save_points(path: str | os.PathLike[str], points: FixedPoints, **provenance:
       >>> points = pipeline.find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
       >>> path = os.path.join(tempfile.mkdtemp(), "points.npz")
       >>> save_points(path, points, network="a contraction")
-      >>> load_points(path).hidden.tolist()
+      >>> load_points(path).hidden.round(6).tolist()
       [[0.0, 0.0]]
     """
     arrays = {name: value for name, value in points._asdict().items() if isinstance(value, np.ndarray)}
@@ -197,7 +261,7 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
       {'q': [None, 1.0]}
     """
     text = json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
-    _replace(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def plain(value: Any) -> Any:
@@ -228,8 +292,22 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
-    """Write beside the destination, then move there: an interrupted write leaves what was there before."""
+def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
+    """Write beside the destination, then move there: an interrupted write leaves what was there before.
+
+    Args:
+      path: file to write or replace; its folder is made if it is not there.
+      write: function of the open binary file.
+
+    Raises:
+      ValueError: if the path cannot be written.
+
+    Example:
+      >>> path = pathlib.Path(tempfile.mkdtemp(), "note.txt")
+      >>> write_whole(path, lambda file: file.write(b"whole"))
+      >>> path.read_text()
+      'whole'
+    """
     target = pathlib.Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,3 +324,22 @@ def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) ->
         if isinstance(error, OSError):
             raise ValueError(f"cannot write {target}: {error.strerror}.") from error
         raise
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Refuse a folder that cannot be written to, before the work whose results it is for. Nothing is made yet.
+
+    Args:
+      path: folder that is there or would be made.
+
+    Raises:
+      ValueError: if it cannot be.
+
+    Example:
+      >>> check_folder(os.path.join(tempfile.mkdtemp(), "new", "folder"))
+    """
+    folder = pathlib.Path(path).absolute()
+    there = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no folder" if not there.is_dir() else "cannot be written to"
+        raise ValueError(f"cannot write to {os.fspath(path)}: {there} {what}.")

@@ -100,7 +100,7 @@ def find_fixed_points(
     Example:
       >>> points = find_fixed_points(lambda p, h, u: jnp.tanh(p * h), 1.5, np.array([[-1.0], [0.1], [1.0]]))
       >>> np.sort(points.hidden.ravel()).round(6).tolist()
-      [-0.858561, 0.0, 0.858561]
+      [-0.85856, 0.0, 0.85856]
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626. Differs: second order, judged, audited.
     """

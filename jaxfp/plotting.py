@@ -1,6 +1,7 @@
 """Figures of results. Each function draws result tuples into the axes given and returns them; none computes.
 
-One color for each number of unstable dimensions everywhere: 0 (stable), 1, 2, 3 and more; gray for slow points.
+One color for each number of unstable dimensions everywhere: 0 (stable), 1, 2, 3, 4 and more; gray for slow points. The
+colors are told apart by color-blind readers, too (Okabe & Ito).
 """
 
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from jaxfp.analysis.completeness import Audit
 from jaxfp.analysis.modes import Modes
 from jaxfp.types import FIXED, SLOW, FixedPoints
 
-INDEX_COLORS = ("#1b7837", "#2166ac", "#d6604d", "#762a83")
+INDEX_COLORS = ("#009e73", "#0072b2", "#d55e00", "#cc79a7", "#8c6d1f")
 SLOW_COLOR = "#7f7f7f"
+Q_FLOOR = 1e-34  # far below the rounding of float64; a smaller q, 0 too, is drawn here
 
 
 def trial(inputs: Any, targets: Any, outputs: Any, ax: Axes | None = None) -> Axes:
@@ -29,24 +33,29 @@ def trial(inputs: Any, targets: Any, outputs: Any, ax: Axes | None = None) -> Ax
     Returns:
       The axes.
 
+    Raises:
+      ValueError: if the three do not have one shape.
+
     Example:
       >>> trial(np.eye(3), np.ones((3, 3)), np.ones((3, 3))).get_xlabel()
       'time (steps)'
     """
+    inputs, targets, outputs = (np.asarray(x) for x in (inputs, targets, outputs))
+    if inputs.ndim != 2 or not inputs.shape == targets.shape == outputs.shape:
+        shapes = f"{inputs.shape}, {targets.shape} and {outputs.shape}"
+        raise ValueError(f"inputs, targets and outputs must all be (n_time, n_bits), got {shapes}.")
     ax = plt.subplots()[1] if ax is None else ax
-    n_time, n_bits = np.shape(inputs)
-    for bit in range(n_bits):
-        base = -3.0 * bit
-        ax.plot(
-            base + np.asarray(targets)[:, bit], color="black", lw=2.5, alpha=0.3, label="target" if not bit else None
-        )
-        ax.plot(base + np.asarray(outputs)[:, bit], color=INDEX_COLORS[1], lw=1.2, label="output" if not bit else None)
-        when = np.flatnonzero(np.asarray(inputs)[:, bit])
-        height = np.asarray(inputs)[when, bit]
-        ax.vlines(when, base, base + height, color=INDEX_COLORS[2], lw=1.5, label="" if bit else "input pulse")
-    ax.set(xlabel="time (steps)", xlim=(0, n_time - 1), title="an example trial")
-    ax.set_yticks([-3.0 * bit for bit in range(n_bits)], [f"bit {bit + 1}" for bit in range(n_bits)])
-    ax.legend(loc="upper right", fontsize=8, ncols=3, framealpha=0.9)
+    n_time, n_bits = inputs.shape
+    bases = -3.0 * np.arange(n_bits)
+    for bit, base in enumerate(bases):
+        target, output, pulse = ("target", "output", "input pulse") if not bit else ("_", "_", "_")
+        ax.plot(base + targets[:, bit], drawstyle="steps-post", color="0.8", lw=5, label=target)
+        ax.plot(base + outputs[:, bit], drawstyle="steps-post", color=INDEX_COLORS[1], lw=1.2, label=output)
+        when = np.flatnonzero(inputs[:, bit])
+        ax.vlines(when, base, base + inputs[when, bit], color=INDEX_COLORS[2], lw=1.5, label=pulse)
+    ax.set(xlabel="time (steps)", xlim=(-0.5, n_time - 1), ylim=(bases[-1] - 1.5, 2.6), title="An example trial")
+    ax.set_yticks(bases, [f"bit {bit + 1}" for bit in range(n_bits)])
+    ax.legend(loc="upper center", fontsize=8, ncols=3, frameon=False)
     return ax
 
 
@@ -54,6 +63,9 @@ def state_space(
     points: FixedPoints, modes: Modes, projection: Any, trajectories: Any = None, ax: Axes | None = None
 ) -> Axes:
     """Points in three dimensions with the unstable directions of the saddles, over trajectories.
+
+    Unstable directions are unit vectors of the state space, drawn as they project: a short one points out of the
+    three dimensions shown.
 
     Args:
       points: fixed and slow points.
@@ -66,11 +78,11 @@ def state_space(
       The axes.
 
     Raises:
-      ValueError: if the projection does not have three axes.
+      ValueError: if the projection does not have three axes, or the axes given are flat.
 
     Example:
       >>> from jaxfp import find_fixed_points, linearize, spectrum
-      >>> step = lambda p, h, u: np.float32(0.5) * h
+      >>> step = lambda p, h, u: 0.5 * h
       >>> points = find_fixed_points(step, None, np.ones((1, 3)))
       >>> modes = spectrum(linearize(step, None, points.hidden).jacobian)
       >>> state_space(points, modes, (np.zeros(3), np.eye(3))).get_xlabel()
@@ -80,57 +92,74 @@ def state_space(
     if directions.shape != (3, points.hidden.shape[1]):
         raise ValueError(f"projection must have axes (3, {points.hidden.shape[1]}), got {directions.shape}.")
     ax = plt.figure().add_subplot(projection="3d") if ax is None else ax
+    if ax.name != "3d":
+        raise ValueError(f'ax must be made with projection="3d", got {ax.name!r}.')
     low: Any = ax  # a 3-D axes; its methods take one coordinate more than Axes declares
-    if trajectories is not None:
-        for path in (np.asarray(trajectories) - origin) @ directions.T:
-            low.plot(*path.T, color="black", lw=0.5, alpha=0.15)
     shown = (points.hidden - origin) @ directions.T
-    arm = 0.12 * np.linalg.norm(np.ptp(shown, axis=0)) if len(shown) > 1 else 1.0
+    paths = [] if trajectories is None else (np.asarray(trajectories) - origin) @ directions.T
+    for path in paths:
+        low.plot(*path.T, color="black", lw=0.5, alpha=0.18)
+    extent = np.ptp(np.concatenate([shown, *paths]), axis=0) if len(shown) or len(paths) else np.ones(3)
+    arm = 0.06 * np.linalg.norm(extent) if extent.any() else 1.0
     for p in np.flatnonzero((points.status == FIXED) & (modes.n_unstable > 0)):
         for mode in range(modes.n_unstable[p]):
             way = directions @ _plane(modes.right[p], modes.eigenvalues[p], mode)
             low.plot(*(shown[p] + arm * np.outer((-1, 1), way)).T, color=_color(modes.n_unstable[p]), lw=1.5)
-    slow = points.status == SLOW
-    if slow.any():
-        low.scatter(*shown[slow].T, color=SLOW_COLOR, marker="x", s=25, label=f"slow points ({slow.sum()})")
-    for index in np.unique(modes.n_unstable[~slow]):
-        chosen = ~slow & (modes.n_unstable == index)
-        name = "stable" if index == 0 else f"{index} unstable"
-        low.scatter(*shown[chosen].T, color=_color(index), s=35, depthshade=False, label=f"{name} ({chosen.sum()})")
-    low.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3", title="fixed points and unstable directions")
-    low.legend(loc="upper left", fontsize=8)
+    for name, color, rows in _groups(modes.n_unstable, points.status):
+        marker: Any = {"marker": "x" if color == SLOW_COLOR else "o", "s": 30, "depthshade": False}
+        low.scatter(*shown[rows].T, color=color, label=f"{name} ({len(rows)})", **marker)
+    for number, axis in enumerate((low.xaxis, low.yaxis, low.zaxis), start=1):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_tick_params(labelsize=8, pad=0)
+        axis.set_label_text(f"PC {number}")
+        axis.labelpad = 2
+    low.set_box_aspect(np.maximum(extent / extent.max(), 0.5) if extent.any() else (1, 1, 1), zoom=0.92)
+    low.set_title("Fixed points and unstable directions")
+    if len(points.hidden):
+        low.legend(loc="upper left", fontsize=8)
     return ax
 
 
-def eigenvalues(modes: Modes, *, kind: str = "map", ax: Axes | None = None) -> Axes:
+def eigenvalues(modes: Modes, *, status: Any = None, kind: str = "map", ax: Axes | None = None) -> Axes:
     """Eigenvalues in the complex plane, colored by the number of unstable dimensions of their point.
 
     Args:
       modes: `spectrum` of the Jacobians, (n_points, n_hidden).
+      status: (n_points,) FIXED or SLOW; all FIXED by default. Slow points are gray: I - J is singular at each of them.
       kind: "map" draws the unit circle, "flow" the imaginary axis.
       ax: axes to draw into; new ones by default.
 
     Returns:
       The axes.
 
+    Raises:
+      ValueError: if kind is neither.
+
     Example:
       >>> from jaxfp import spectrum
       >>> eigenvalues(spectrum(np.diag([0.5, 1.25])[None])).get_xlabel()
       'Re eigenvalue'
     """
+    if kind not in ("map", "flow"):
+        raise ValueError(f'kind must be "map" or "flow", got {kind!r}.')
     ax = plt.subplots()[1] if ax is None else ax
+    status = np.full(len(modes.n_unstable), FIXED) if status is None else np.asarray(status)
+    for name, color, rows in _groups(modes.n_unstable, status):
+        here = modes.eigenvalues[rows].ravel()
+        ax.scatter(here.real, here.imag, s=12, lw=0, color=color, alpha=0.7, label=f"{name} ({len(rows)})")
+    # the points and the border next to them decide the limits: slow dynamics live in a corner of the circle
+    whole = kind == "map" and (modes.eigenvalues.real < 0).any()
+    reach = np.array([1, -1, 1j, -1j]) if whole else np.array([1.0 if kind == "map" else 0.0])
+    ax.plot(reach.real, reach.imag, alpha=0.0)
     if kind == "map":
-        turn = np.linspace(0, 2 * np.pi, 200)
-        ax.plot(np.cos(turn), np.sin(turn), color="black", lw=0.8, label="border of stability")
-        ax.set_aspect("equal")
+        turn = np.linspace(0, 2 * np.pi, 721)
+        # an artist, unlike a plot, leaves the limits alone
+        ax.add_artist(Line2D(np.cos(turn), np.sin(turn), color="black", lw=0.8, label="border of stability"))
     else:
         ax.axvline(0, color="black", lw=0.8, label="border of stability")
-    for index in np.unique(modes.n_unstable):
-        values = modes.eigenvalues[modes.n_unstable == index].ravel()
-        name = "stable" if index == 0 else f"{index} unstable"
-        ax.scatter(values.real, values.imag, s=8, color=_color(index), alpha=0.6, label=name)
-    ax.set(xlabel="Re eigenvalue", ylabel="Im eigenvalue", title="spectra at the points")
-    ax.legend(fontsize=8, loc="upper left")
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set(xlabel="Re eigenvalue", ylabel="Im eigenvalue", title="Eigenvalues at the points, by unstable dimensions")
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, frameon=False)
     return ax
 
 
@@ -148,27 +177,29 @@ def q_distribution(points: FixedPoints, candidate_q: Any, ax: Axes | None = None
     Example:
       >>> from jaxfp import find_fixed_points
       >>> points = find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
-      >>> q_distribution(points, np.ones(4)).get_xlabel()
-      'log10 q'
+      >>> q_distribution(points, np.ones(4)).get_ylabel()
+      'share of each kind'
     """
     ax = plt.subplots()[1] if ax is None else ax
-    floor = 1e-40  # q of 0 has no logarithm; shown at the left end
     columns = {
-        "candidates": (candidate_q, "black"),
+        "candidates": (candidate_q, "#404040"),
         "slow points": (points.q[points.status == SLOW], SLOW_COLOR),
         "fixed points": (points.q[points.status == FIXED], INDEX_COLORS[0]),
     }
-    shown = {name: np.log10(np.maximum(values, floor)) for name, (values, _) in columns.items() if len(values)}
-    bins = np.linspace(
-        *(np.floor(min(map(np.min, shown.values()))), np.ceil(max(map(np.max, shown.values())) + 0.1), 60)
-    )
+    shown = {name: np.asarray(values, float) for name, (values, _) in columns.items()}
+    shown = {name: np.log10(np.maximum(values[np.isfinite(values)], Q_FLOOR)) for name, values in shown.items()}
+    shown = {name: values for name, values in shown.items() if len(values)}
+    highest = max((values.max() for values in shown.values()), default=0.0)
+    bins = np.arange(np.floor(np.log10(Q_FLOOR)), np.ceil(highest) + 1.5)
     for name, values in shown.items():
-        weights = np.full(len(values), 1 / len(values))
-        ax.hist(
-            values, bins.tolist(), weights=weights, color=columns[name][1], alpha=0.6, label=f"{name} ({len(values)})"
-        )
-    ax.set(xlabel="log10 q", ylabel="share", title="q where searches began and ended")
-    ax.legend(fontsize=8)
+        share, color = np.full(len(values), 1 / len(values)), columns[name][1]
+        ax.hist(values, bins.tolist(), weights=share, color=color, alpha=0.7, label=f"{name} ({len(values)})")
+    # ||r|| at a fixed point is some eps times the size of the state: q up to about 100 eps^2
+    rounding = np.log10(100 * points.report.precision_floor**2)
+    ax.axvspan(bins[0], rounding, color="0.93", zorder=0, label="rounding")
+    ax.set(xlabel=r"$\log_{10} q$", ylabel="share of each kind", title="q where searches began and where they ended")
+    ax.set(xlim=(bins[0], bins[-1]), ylim=(0, 1.05))
+    ax.legend(fontsize=8, loc="upper center")
     return ax
 
 
@@ -187,7 +218,7 @@ def discovery(audit: Audit, ax: Axes | None = None) -> Axes:
 
     Example:
       >>> from jaxfp import audit, find_fixed_points, linearize
-      >>> step = lambda p, h, u: np.float32(0.5) * h
+      >>> step = lambda p, h, u: 0.5 * h
       >>> points = find_fixed_points(step, None, np.ones((4, 2)))
       >>> discovery(audit(points, linearize(step, None, points.hidden))).get_ylabel()
       'distinct fixed points'
@@ -196,16 +227,27 @@ def discovery(audit: Audit, ax: Axes | None = None) -> Axes:
         raise ValueError("audit must be of points that come from find_fixed_points, got one of plain arrays.")
     ax = plt.subplots()[1] if ax is None else ax
     drawn, found = audit.discovery.T
-    ax.plot(drawn, found, color=INDEX_COLORS[1], label="mean over all orders of the candidates")
-    ax.axhline(audit.n_fixed, color="black", lw=0.8, ls=":", label=f"known at the end ({audit.n_fixed})")
-    title = f"discovery curve (unseen mass {100 * audit.unseen_mass:.2g} %)"
+    ax.plot(drawn, found, color=INDEX_COLORS[1], label="among the candidates, mean over all orders")
+    ax.axhline(audit.n_fixed, color="black", lw=0.8, ls=":", label=f"all fixed points known ({audit.n_fixed})")
+    title = f"Discovery curve (unseen mass {100 * audit.unseen_mass:.2g} %)"
     ax.set(xlabel="candidates searched", ylabel="distinct fixed points", title=title, ylim=(0, None))
     ax.legend(fontsize=8, loc="lower right")
     return ax
 
 
-def _color(index: int) -> str:
-    return INDEX_COLORS[min(int(index), len(INDEX_COLORS) - 1)]
+def _groups(n_unstable: np.ndarray, status: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
+    """(name, color, rows) of slow points, then of fixed points by their number of unstable dimensions."""
+    slow, many = status == SLOW, len(INDEX_COLORS) - 1
+    index = np.minimum(n_unstable, many)
+    groups = [("slow points", SLOW_COLOR, np.flatnonzero(slow))]
+    for i in range(many + 1):
+        name = "stable" if i == 0 else f"{i} or more unstable" if i == many else f"{i} unstable"
+        groups.append((name, INDEX_COLORS[i], np.flatnonzero(~slow & (index == i))))
+    return [group for group in groups if len(group[2])]
+
+
+def _color(n_unstable: int) -> str:
+    return INDEX_COLORS[min(int(n_unstable), len(INDEX_COLORS) - 1)]
 
 
 def _plane(right: np.ndarray, values: np.ndarray, mode: int) -> np.ndarray:

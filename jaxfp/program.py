@@ -105,7 +105,8 @@ def _digits(dtype: Any) -> int:
 
 
 def _dtype_of_mantissa(bits: int) -> Any:
-    return next(d for d in (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64) if jnp.finfo(d).nmant >= bits)
+    floats = (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)
+    return jnp.dtype(next(d for d in floats if jnp.finfo(d).nmant >= bits))
 
 
 def _inner(eqn: Any) -> list[Any]:

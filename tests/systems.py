@@ -45,3 +45,34 @@ def gated(params, hidden, inputs):
     """One step: h' = z h + (1 - z) tanh(W h) with z = sigmoid(V h + c): a GRU without a reset gate."""
     z = jax.nn.sigmoid(params["V"] @ hidden + params["c"])
     return z * hidden + (1 - z) * jnp.tanh(params["W"] @ hidden)
+
+
+def driven(params, hidden, inputs):
+    """One step: h' = tanh(W h + B u)."""
+    return jnp.tanh(params["W"] @ hidden + params["B"] @ inputs)
+
+
+def quartic(params, hidden, inputs):
+    """Flow x' = a + x^2 in the first unit, y' = -y in the others: minimum of q at 0 for a > 0, maximum for a < 0."""
+    return jnp.concatenate([params + hidden[:1] ** 2, -hidden[1:]])
+
+
+def narrow(params, hidden, inputs):
+    """One step: h' = tanh(W h), its product in float32 whatever it is given."""
+    product = params.astype(jnp.float32) @ hidden.astype(jnp.float32)
+    return jnp.tanh(product).astype(hidden.dtype)
+
+
+def noisy(params, hidden, inputs):
+    """No map: h' = a h + noise."""
+    return params * hidden + jax.random.normal(jax.random.key(0), hidden.shape, hidden.dtype)
+
+
+def loses_a_unit(params, hidden, inputs):
+    """No map of a space into itself."""
+    return hidden[1:]
+
+
+def breaks(params, hidden, inputs):
+    """A user's step with a mistake in it."""
+    raise RuntimeError("a mistake in the user's step")

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from jaxfp.models import adapters, cells
+from jaxfp.models import adapters, cells, equations
 
 N, M = 5, 3
 NNX_CELLS = (nnx.SimpleCell, nnx.GRUCell, nnx.LSTMCell, nnx.OptimizedLSTMCell)
@@ -48,7 +48,7 @@ def linen_cell(cell_type, scale=1.0, seed=0, **options):
 def from_kind(name, scale=1.0, seed=0):
     kind = "euler" if name == "euler_current" else name
     rank = 2 if kind == "low_rank" else None
-    shapes = jax.eval_shape(lambda: cells.init_arrays(jax.random.key(0), kind, N, M, rank=rank))
+    shapes = jax.eval_shape(lambda: equations.init_arrays(jax.random.key(0), kind, N, M, rank=rank))
     if kind == "gru":
         shapes["b_rec"] = shapes["b"]
     return adapters.from_arrays(kind, randomized(shapes, scale, seed), **KINDS[name])
@@ -196,7 +196,7 @@ def test_arrays_have_the_stated_layout(kind, cell_type, arrays_of):
     size = 2 * N if kind == "lstm" else N
     hidden, inputs = jnp.linspace(-1, 1, size), jnp.linspace(-1, 2, M)
     desired = reference(params, hidden, inputs)
-    n_gates = cells.N_GATES[kind]
+    n_gates = equations.N_GATES[kind]
     for order in itertools.permutations(range(n_gates)):
         step_fn, arrays = adapters.from_arrays(kind, arrays_of(params, order))
         error = jnp.abs(step_fn(arrays, hidden, inputs) - desired).max()

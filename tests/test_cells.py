@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxfp.models import cells
+from jaxfp.models import cells, equations
 
 N, M, ALPHA = 5, 3, 0.3
 
@@ -45,17 +45,17 @@ def numpy_step(name, arrays, h, u):
 
 
 EQUATIONS = {
-    **cells.EQUATIONS,
-    "rate": lambda arrays, h, u: cells.euler(arrays, h, u, ALPHA, "rate"),
-    "current": lambda arrays, h, u: cells.euler(arrays, h, u, ALPHA, "current"),
-    "low_rank": lambda arrays, h, u: cells.euler(arrays, h, u, ALPHA, "current"),
+    **equations.EQUATIONS,
+    "rate": lambda arrays, h, u: equations.euler(arrays, h, u, ALPHA, "rate"),
+    "current": lambda arrays, h, u: equations.euler(arrays, h, u, ALPHA, "current"),
+    "low_rank": lambda arrays, h, u: equations.euler(arrays, h, u, ALPHA, "current"),
 }
 KINDS = {"rate": "euler", "current": "euler"}
 
 
 def random_arrays(name, rng):
     kind = KINDS.get(name, name)
-    rows = cells.N_GATES[kind] * N
+    rows = equations.N_GATES[kind] * N
     recurrent = {"m": (N, 2), "n": (N, 2)} if kind == "low_rank" else {"w_rec": (rows, N)}
     shapes = {**recurrent, "w_in": (rows, M), "b": (rows,), **({"b_rec": (rows,)} if kind == "gru" else {})}
     return {key: rng.normal(size=shape) for key, shape in shapes.items()}
@@ -88,7 +88,9 @@ def test_no_inputs_is_zero_drive():
     """`inputs` None leaves out the input term: the same as zero inputs."""
     arrays = random_arrays("tanh", np.random.default_rng(1))
     hidden = np.linspace(-1, 1, N)
-    np.testing.assert_array_equal(cells.vanilla(arrays, hidden, None), cells.vanilla(arrays, hidden, np.zeros(M)))
+    np.testing.assert_array_equal(
+        equations.vanilla(arrays, hidden, None), equations.vanilla(arrays, hidden, np.zeros(M))
+    )
 
 
 MODULES = {
@@ -149,45 +151,45 @@ def test_initial_carry_may_be_drawn():
         cell.initialize_carry((4, M), carry_init=nnx.initializers.normal(1.0))
 
 
-@pytest.mark.parametrize("kind", cells.N_GATES)
+@pytest.mark.parametrize("kind", equations.N_GATES)
 def test_initial_arrays_have_the_layout(kind):
     """`init_arrays` returns complete arrays of its kind, float32 by default, also for networks without inputs."""
     rank = 2 if kind == "low_rank" else None
     for n_inputs in (M, 0):
         shapes = jax.eval_shape(
-            lambda key, n_inputs=n_inputs: cells.init_arrays(key, kind, N, n_inputs, rank=rank), jax.random.key(0)
+            lambda key, n_inputs=n_inputs: equations.init_arrays(key, kind, N, n_inputs, rank=rank), jax.random.key(0)
         )
         arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         assert {array.dtype for array in arrays.values()} == {jnp.dtype("float32")}
-        checked = cells.check_arrays(kind, arrays)
+        checked = equations.check_arrays(kind, arrays)
         assert set(checked) - set(arrays) <= {"b_rec"}
-        assert arrays["w_in"].shape == (cells.N_GATES[kind] * N, n_inputs)
+        assert arrays["w_in"].shape == (equations.N_GATES[kind] * N, n_inputs)
 
 
 def test_initial_weights_have_the_stated_scale():
     """Recurrent weights are N(0, gain^2 / N), so the spectral radius is near `gain`; input weights N(0, 1 / M)."""
     n_hidden, n_inputs = 200, 50
-    arrays = cells.init_arrays(jax.random.key(3), "tanh", n_hidden, n_inputs, gain=1.5)
+    arrays = equations.init_arrays(jax.random.key(3), "tanh", n_hidden, n_inputs, gain=1.5)
     # relative standard error of a standard deviation from k samples is 1 / sqrt(2 k): 0.4 % and 0.7 %, allow four
     np.testing.assert_allclose(np.std(arrays["w_rec"]), 1.5 / np.sqrt(n_hidden), rtol=0.014)
     np.testing.assert_allclose(np.std(arrays["w_in"]), 1 / np.sqrt(n_inputs), rtol=0.028)
     radius = np.abs(np.linalg.eigvals(arrays["w_rec"])).max()
     np.testing.assert_allclose(radius, 1.5, rtol=0.1)  # the circular law's edge at N = 200
-    low_rank = cells.init_arrays(jax.random.key(3), "low_rank", 2000, 1, gain=1.5, rank=2)
+    low_rank = equations.init_arrays(jax.random.key(3), "low_rank", 2000, 1, gain=1.5, rank=2)
     np.testing.assert_allclose(np.std(low_rank["m"]) / np.std(low_rank["n"]), 1.5, rtol=0.05)
 
 
 @pytest.mark.parametrize(("kind", "gate"), [("gru", 1), ("lstm", 1), ("ugrnn", 0), ("tanh", None)])
 def test_initial_bias_is_one_on_the_gate_that_keeps(kind, gate):
     """Biases are 0, but 1 where a larger value keeps more of the old state."""
-    b = np.asarray(jax.jit(lambda key: cells.init_arrays(key, kind, N, 0)["b"])(jax.random.key(0)))
+    b = np.asarray(jax.jit(lambda key: equations.init_arrays(key, kind, N, 0)["b"])(jax.random.key(0)))
     biases = b.reshape(-1, N)
     np.testing.assert_array_equal(biases, np.broadcast_to(np.arange(len(biases))[:, None] == gate, biases.shape))
     if gate is None:
         return
     hidden = jnp.full(2 * N if kind == "lstm" else N, 0.9)
     still = {"w_rec": np.zeros((b.size, N), np.float32), "b_rec": np.zeros_like(b)}
-    kept, lost = (cells.EQUATIONS[kind](still | {"b": bias}, hidden, None)[-1] for bias in (b, -b))
+    kept, lost = (equations.EQUATIONS[kind](still | {"b": bias}, hidden, None)[-1] for bias in (b, -b))
     assert kept > lost
 
 
@@ -203,15 +205,15 @@ def test_initial_bias_is_one_on_the_gate_that_keeps(kind, gate):
 def test_initial_arrays_refuse(message, arguments):
     """Unknown kinds, impossible sizes and a missing rank are ValueErrors that say so."""
     with pytest.raises(ValueError, match=message):
-        cells.init_arrays(jax.random.key(0), *arguments)
+        equations.init_arrays(jax.random.key(0), *arguments)
 
 
 def test_rank_is_checked():
     """`rank` is refused where it has no meaning or exceeds the number of units."""
     with pytest.raises(ValueError, match="rank goes with"):
-        cells.init_arrays(jax.random.key(0), "tanh", N, M, rank=1)
+        equations.init_arrays(jax.random.key(0), "tanh", N, M, rank=1)
     with pytest.raises(ValueError, match="rank must be between 1 and n_hidden = 5, got 6"):
-        cells.init_arrays(jax.random.key(0), "low_rank", N, M, rank=6)
+        equations.init_arrays(jax.random.key(0), "low_rank", N, M, rank=6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, np.inf, np.nan])
@@ -231,4 +233,4 @@ def test_cells_refuse_form():
 
 def test_examples_run():
     """The examples in the docstrings call what they show."""
-    assert doctest.testmod(cells).failed == 0
+    assert [doctest.testmod(module).failed for module in (cells, equations)] == [0, 0]

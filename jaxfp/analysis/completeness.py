@@ -29,7 +29,7 @@ class Audit(NamedTuple):
     Attributes:
       inputs: (n_distinct_inputs, n_inputs), or None where the search had no inputs.
       index_sums: one entry an input: the sum of the indices of its isolated FIXED points, or None where a sign is
-        uncertain.
+        uncertain or a continuum, which has no sign, takes part.
       index_sum: the sum if there is one input, else None.
       expected: 1 where the map is known to send a box into itself, else None.
       reason: who knows that, or why nobody does.
@@ -114,11 +114,15 @@ def audit(
 
     counts = (points.status == FIXED) & points.isolated
     signs = np.array(
-        [_index(j, h, report.kind) if c else 0 for j, h, c in zip(jacobians, points.hidden, counts, strict=True)], int
+        [
+            _index(j, h, report.kind, report.precision_floor) if c else 0
+            for j, h, c in zip(jacobians, points.hidden, counts, strict=True)
+        ],
+        int,
     )
     group = input_group_of(points.inputs, report.inputs, n_points)
     n_inputs = len(report.unresolved)
-    index_sums = tuple(_sum(signs[counts & (group == g)]) for g in range(n_inputs))
+    index_sums = tuple(_sum(signs[(points.status == FIXED) & (group == g)]) for g in range(n_inputs))
 
     known = report.bounded if bounded is None else bounded
     reason = report.bounded_by if bounded is None else "the caller says so"
@@ -157,14 +161,14 @@ def audit(
     )
 
 
-def _index(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind) -> int:
+def _index(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind, eps: float) -> int:
     """Sign det(-J_r), or 0 where the smallest singular value of J_r is within its error."""
     matrix = np.eye(len(jacobian)) - jacobian if kind == "map" else -jacobian
     if not np.isfinite(matrix).all():
         return 0
     singular = np.linalg.svd(matrix, compute_uv=False)
     # A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||); J errs by about that times its own size.
-    error = np.sqrt(np.finfo(float).eps) * (1 + np.linalg.norm(hidden)) * max(singular[0], 1.0)
+    error = np.sqrt(eps) * (1 + np.linalg.norm(hidden)) * max(singular[0], 1.0)
     return int(np.linalg.slogdet(matrix)[0]) if singular[-1] > error else 0
 
 
@@ -266,7 +270,8 @@ def _sentences(audit: Audit) -> list[str]:
             )
         if undecided:
             lines.append(
-                f"The index sum is undecided{at.format(undecided)}: a point is too near a bifurcation for its sign."
+                f"The index sum is undecided{at.format(undecided)}: a point is on a continuum, or too near a bifurcation for "
+                "its sign."
             )
         if not wrong and not undecided:
             lines.append(f"The index sum is +1, as it must be ({audit.reason}): no point is proved missing.")

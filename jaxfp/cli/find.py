@@ -11,20 +11,38 @@ from rich.console import Console
 
 from jaxfp import dynamics, io
 from jaxfp.cli import report
-from jaxfp.models import adapters, cells
+from jaxfp.models import adapters, equations
 from jaxfp.search import candidates
 from jaxfp.types import Params, StepFn
 
+_DESCRIPTION = """\
+Find the fixed and slow points of a recurrent network given by its weights, at one constant
+input. Prints tables and an audit of completeness, and writes fixed_points.npz, report.json
+and figures (png) to the folder --out.
+"""
 _LAYOUT = """\
-WEIGHTS.npz holds plain arrays, of N units, M inputs and G gates (tanh, relu, euler 1; ugrnn 2; gru 3; lstm 4):
-  w_rec  (G*N, N)   recurrent weights; row i are the weights ONTO unit i (PyTorch's weight_hh; the transpose of the
-                    kernels of flax and Keras). low_rank has m and n (N, R) instead, W = m n^T / N
-  w_in   (G*N, M)   input weights (weight_ih), optional
-  b      (G*N,)     biases, optional; a gru also has b_rec (3N,) (PyTorch's bias_hh)
-Gates are stacked as in PyTorch: gru reset, update, candidate; lstm input, forget, cell, output.
-Arrays of other names are ignored. Arrays stored under other names, or transposed, are taken with
-  --array w_rec=rnn.weight --array w_in=rnn.kernel.T
-The state of an lstm is (h, c), concatenated.
+what WEIGHTS.npz holds: plain arrays, for N units and M inputs (write it with numpy.savez)
+  w_rec  (G*N, N)  recurrent weights; row i holds the weights ONTO unit i
+  w_in   (G*N, M)  input weights; optional
+  b      (G*N,)    biases; optional. A gru also has b_rec (3*N,)
+  G is 1 for tanh, relu, euler; 2 for ugrnn; 3 for gru; 4 for lstm. Gates are stacked
+  as in PyTorch: gru reset, update, candidate; lstm input, forget, cell, output.
+  PyTorch's weight_hh is w_rec, weight_ih is w_in, bias_ih + bias_hh is b (for a gru
+  bias_ih is b, bias_hh is b_rec). Kernels of flax and Keras are the transpose.
+  low_rank has m and n (N, R) in place of w_rec: W = m n^T / N.
+  Other arrays are ignored.
+
+the equations, with h the state, u the input and a = --alpha:
+  tanh, relu            h' = f(W h + W_in u + b)
+  euler --form rate     h' = (1 - a) h + a tanh(W h + W_in u + b)
+  euler --form current  x' = (1 - a) x + a (W tanh(x) + W_in u + b)       also low_rank
+  gru, lstm, ugrnn      as usual; the state of an lstm is (h, c), concatenated
+
+examples:
+  python -m jaxfp find weights.npz --cell gru --out results
+  python -m jaxfp find net.npz --cell tanh --inputs 0.5 0 --array w_rec=rnn.weight
+  python -m jaxfp find net.npz --cell euler --alpha 0.1 --form current \\
+      --array w_rec=W.T      take w_rec from the array W, transposed
 """
 
 
@@ -39,30 +57,29 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "find",
-        help="fixed points of your own network",
-        description="Find the fixed and slow points of a network given by its weights, at one constant input.",
+        help="fixed points of your own network, from its weights in an npz",
+        description=_DESCRIPTION,
         epilog=_LAYOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("weights", type=pathlib.Path, metavar="WEIGHTS.npz", help="the arrays; see below")
-    parser.add_argument("--cell", required=True, choices=sorted(cells.N_GATES), help="the equation of the network")
-    parser.add_argument("--alpha", type=float, help="dt/tau of cells euler and low_rank")
-    parser.add_argument("--form", choices=("rate", "current"), help="of euler: h' = (1-a)h + a tanh(Wh+..) (default) "
-                        "or x' = (1-a)x + a(W tanh(x)+..)")  # fmt: skip
-    parser.add_argument("--array", action="append", default=[], metavar="NAME=KEY[.T]",
-                        help="take array NAME from KEY of the file, .T transposed; may be repeated")  # fmt: skip
-    parser.add_argument(
-        "--inputs", type=float, nargs="+", metavar="U", help="constant input, M numbers (default: zero)"
+    add = parser.add_argument
+    add("weights", type=pathlib.Path, metavar="WEIGHTS.npz", help="the arrays; see below")
+    add(
+        "--cell", required=True, choices=sorted(equations.N_GATES), help="which equation the network follows; see below"
     )
-    parser.add_argument("--candidates", type=pathlib.Path, metavar="FILE", help="npy, or npz with an array "
-                        "`candidates`, (n_candidates, n_hidden); default: trajectories from random states")  # fmt: skip
-    parser.add_argument("--n-candidates", type=int, default=512, help="how many to draw (default: %(default)s)")
-    parser.add_argument(
-        "--dt", type=float, default=1.0, help="duration of a step, for timescales (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of candidates and seeded waves (default: %(default)s)")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: %(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add("--alpha", type=float, metavar="A", help="dt/tau of an euler or low_rank network")
+    add("--form", choices=("rate", "current"), help="of an euler network (default: rate)")
+    add("--array", action="append", default=[], metavar="NAME=KEY", help="take array NAME from KEY of the file; KEY.T "
+        "transposes it; may be repeated")  # fmt: skip
+    add("--inputs", type=float, nargs="+", metavar="U", help="the constant input, M numbers (default: zero)")
+    add("--candidates", type=pathlib.Path, metavar="FILE", help="states to search from, (n_candidates, n_hidden): npy, "
+        "or npz with an array `candidates` (default: states that the network visits from random ones)")  # fmt: skip
+    add("--n-candidates", type=int, default=512, metavar="K", help="how many to draw by default (default: %(default)s)")
+    add("--dt", type=float, default=1.0, help="duration of a step, the unit of timescales (default: %(default)s)")
+    add("--seed", type=int, default=0, help="random seed of candidates and search (default: %(default)s)")
+    add("--out", type=pathlib.Path, default=pathlib.Path("out"), metavar="FOLDER",
+        help="where results go (default: %(default)s)")  # fmt: skip
+    add("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
 
 
@@ -81,25 +98,23 @@ def run(arguments: argparse.Namespace) -> None:
       ...
       ValueError: cannot read nowhere.npz: there is no such file.
     """
-    if arguments.n_candidates < 1 or not arguments.dt > 0:
+    if arguments.n_candidates < 1 or not 0 < arguments.dt < np.inf:
         raise ValueError(f"--n-candidates and --dt must be positive, got {arguments.n_candidates}, {arguments.dt}.")
     console, seconds = Console(), report.stopwatch()
     stored, provenance = io.load(arguments.weights)
     arrays, ignored = _pick(stored, arguments.cell, arguments.array)
     step_fn, params = adapters.from_arrays(arguments.cell, arrays, alpha=arguments.alpha, form=arguments.form)
-    n_units = cells.n_units(params)
+    n_units = equations.n_units(params)
     n_hidden = 2 * n_units if arguments.cell == "lstm" else n_units
-    inputs = None if arguments.inputs is None else np.asarray(arguments.inputs)
-    if inputs is not None and len(inputs) != params["w_in"].shape[1]:
-        raise ValueError(f"--inputs must be {params['w_in'].shape[1]} numbers for these weights, got {len(inputs)}.")
+    inputs = _inputs(arguments.inputs, params["w_in"].shape[1])
+    starts: Any = None if arguments.candidates is None else _read_candidates(arguments.candidates, n_hidden)
+    io.check_folder(arguments.out)
+    if ignored:
+        console.print(f"Not used from {arguments.weights.name}: {', '.join(ignored)}.")
     key_candidates, key_waves = jax.random.split(jax.random.key(arguments.seed))
     with report.compile_seconds() as compiling:
-        if arguments.candidates is not None:
-            starts: Any = _read_candidates(arguments.candidates, n_hidden)
-        else:
-            starts = _wander(key_candidates, step_fn, params, inputs, n_hidden, arguments.n_candidates)
-        if ignored:
-            console.print(f"Not used from {arguments.weights.name}: {', '.join(ignored)}.")
+        if starts is None:
+            starts = _starts(key_candidates, step_fn, params, inputs, n_hidden, arguments.n_candidates)
         analysis = report.analyze(
             step_fn, params, starts, inputs, dt=arguments.dt, key=key_waves, progress=not arguments.quiet
         )
@@ -114,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
         "network": provenance,
         **report.summary(analysis),
     }
-    files = report.write(arguments.out, analysis, contents)
+    files = report.write(arguments.out, analysis, contents, _paths(step_fn, params, starts, inputs))
     console.print(
         f"{took['total']:.1f} s, of them {took['compile']:.1f} s compiling. Wrote {', '.join(f.name for f in files)}"
     )
@@ -145,33 +160,42 @@ def _pick(stored: dict[str, Any], cell: str, choices: list[str]) -> tuple[dict[s
     return arrays, sorted(set(stored) - used)
 
 
+def _inputs(numbers: list[float] | None, n_inputs: int) -> np.ndarray | None:
+    if numbers is None:
+        return None
+    if len(numbers) != n_inputs or not np.isfinite(numbers).all():
+        raise ValueError(f"--inputs must be {n_inputs} finite numbers for these weights, got {numbers}.")
+    return np.asarray(numbers)
+
+
 def _read_candidates(path: pathlib.Path, n_hidden: int) -> np.ndarray:
-    if path.suffix == ".npy":
-        try:
-            starts = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"cannot read {path}: it is not an npy of plain numbers ({error}).") from error
-    else:
-        arrays, _ = io.load(path)
-        if "candidates" not in arrays:
-            raise ValueError(f"{path} must hold an array `candidates`, it holds {sorted(arrays)}.")
-        starts = arrays["candidates"]
-    if starts.ndim != 2 or starts.shape[1] != n_hidden:
+    starts = io.load_array(path, "candidates")
+    if starts.ndim != 2 or starts.shape[1] != n_hidden or not len(starts):
         raise ValueError(f"candidates must be (n_candidates, n_hidden) with n_hidden = {n_hidden}, got {starts.shape}.")
+    if not np.issubdtype(starts.dtype, np.floating):
+        raise ValueError(f"candidates must be floating, the search runs in their dtype; got {starts.dtype}.")
     return starts
 
 
-def _wander(key: jax.Array, step_fn: StepFn, params: Params, inputs: Any, n_hidden: int, n_candidates: int) -> Any:
-    """States of trajectories at this input, from random states in the network's box: transients and where they end."""
-    key_start, key_pick = jax.random.split(key)
-    lower, upper = -jnp.ones(n_hidden), jnp.ones(n_hidden)
+def _starts(key: jax.Array, step_fn: StepFn, params: Params, inputs: Any, n_hidden: int, n_candidates: int) -> Any:
+    """States of trajectories at this input from anywhere in the network's box, blurred."""
+    key_wander, key_blur = jax.random.split(key)
+    lower, upper = -np.ones(n_hidden, np.float32), np.ones(n_hidden, np.float32)
     if step_fn.bounded:  # type: ignore[attr-defined]
-        lower, upper = (jnp.asarray(x, jnp.float32) for x in step_fn.box(params, inputs))  # type: ignore[attr-defined]
-    start = lower[None] + (upper - lower)[None] * jax.random.uniform(key_start, (128, n_hidden))
-    drive = None if inputs is None else jnp.broadcast_to(jnp.asarray(inputs, jnp.float32), (64, len(inputs)))
-    narrow = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    states = jax.jit(dynamics.simulate, static_argnums=0, static_argnames="n_time")(
-        step_fn, narrow, start, drive, n_time=None if drive is not None else 64
-    )
-    states = jnp.concatenate([start[:, None], states], axis=1)
-    return candidates.sample_candidates(key_pick, states, n_candidates, 0.1 * float(jnp.std(states)))
+        lower, upper = (np.clip(np.asarray(x, np.float32), -1e3, 1e3) for x in step_fn.box(params, inputs))  # type: ignore[attr-defined]
+    narrow, drive = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, inputs))
+    states = candidates.wander_candidates(key_wander, step_fn, narrow, drive, lower, upper, n_candidates)
+    return candidates.sample_candidates(key_blur, states, n_candidates, 0.1 * float(jnp.std(states)))
+
+
+def _paths(step_fn: StepFn, params: Params, starts: Any, inputs: Any) -> np.ndarray | None:
+    """Trajectories for the figure, (n_trials, 64, n_hidden), from the first of the starts; none that runs away."""
+    starts = np.asarray(starts, np.float32)
+    starts = starts[np.isfinite(starts).all(1)][:32]
+    narrow, drive = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, inputs))
+    drive = None if drive is None else jnp.broadcast_to(drive, (64, len(drive)))
+    simulate = jax.jit(dynamics.simulate, static_argnums=0, static_argnames="n_time")
+    states = np.asarray(simulate(step_fn, narrow, jnp.asarray(starts), drive, n_time=64 if drive is None else None))
+    usual = 10 * np.abs(starts).max(initial=1.0)
+    stays = (np.abs(states) <= usual).all((1, 2))  # NaN is not <= anything
+    return states[stays].astype(np.float64) if stays.any() else None

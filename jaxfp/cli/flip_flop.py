@@ -21,12 +21,12 @@ from rich.console import Console
 
 from jaxfp import dynamics, io, plotting
 from jaxfp.cli import report
-from jaxfp.models import adapters, cells, train
+from jaxfp.models import adapters, equations, train
 from jaxfp.search import candidates
 from jaxfp.tasks import flip_flop
-from jaxfp.types import FIXED, Params, StepFn
+from jaxfp.types import Params, StepFn
 
-CELLS: dict[cells.CellKind, int] = {"tanh": 100, "gru": 64, "lstm": 32}  # and their default number of units
+CELLS: dict[equations.CellKind, int] = {"tanh": 100, "gru": 64, "lstm": 32}  # and their default number of units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Recipe:
     n_steps: int = 1000
 
 
-def recipe_of(cell: cells.CellKind) -> Recipe:
+def recipe_of(cell: equations.CellKind) -> Recipe:
     """The recipe of the packaged network of a cell.
 
     Args:
@@ -113,7 +113,7 @@ def read_out(readout: tuple[Any, Any], hidden: Any) -> Any:
     )
 
 
-def as_network(cell: cells.CellKind, arrays: dict[str, Any]) -> Network:
+def as_network(cell: equations.CellKind, arrays: dict[str, Any]) -> Network:
     """Arrays of a file as a network.
 
     Args:
@@ -168,8 +168,14 @@ def _loss_fn(step_fn: StepFn, n_hidden: int, recipe: Recipe) -> train.LossFn:
     return loss
 
 
+@functools.lru_cache
+def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_steps, alpha=0.01)
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule))
+
+
 def train_network(
-    seed: int, cell: cells.CellKind = "tanh", n_units: int | None = None, recipe: Recipe | None = None, **fit: Any
+    seed: int, cell: equations.CellKind = "tanh", n_units: int | None = None, recipe: Recipe | None = None, **fit: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train a memory from scratch.
 
@@ -195,14 +201,12 @@ def train_network(
     n_units = CELLS[cell] if n_units is None else n_units
     seconds = report.stopwatch()
     key_cell, key_readout, key_train = jax.random.split(jax.random.key(seed), 3)
-    arrays = cells.init_arrays(key_cell, cell, n_units, recipe.n_bits, gain=recipe.gain)
+    arrays = equations.init_arrays(key_cell, cell, n_units, recipe.n_bits, gain=recipe.gain)
     step_fn, params = adapters.from_arrays(cell, arrays)
     w_out = jax.random.normal(key_readout, (recipe.n_bits, n_units)) / n_units**0.5
     start = {"cell": params, "readout": (w_out, jnp.zeros(recipe.n_bits))}
-    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_steps, alpha=0.01)
-    optimizer = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule))
     n_hidden = 2 * n_units if cell == "lstm" else n_units
-    result = train.fit(key_train, _loss_fn(step_fn, n_hidden, recipe), start, optimizer, recipe.n_steps, **fit)
+    result = train.fit(key_train, _loss_fn(step_fn, n_hidden, recipe), start, _optimizer(recipe), recipe.n_steps, **fit)
     w_out, b_out = result.params["readout"]
     provenance = {
         "task": "flip-flop",
@@ -300,8 +304,9 @@ def explore(
       Analysis; the trials (128 of 64 steps); their states (n_trials, n_time, n_hidden).
 
     Example:
-      >>> network = as_network("tanh", io.load_packaged("flip_flop_tanh")[0])
-      >>> explore(0, network, Recipe(), n_candidates=64)[0].audit.index_sum
+      >>> eye = np.eye(3)
+      >>> network = as_network("tanh", {"w_rec": eye / 2, "w_in": eye, "w_out": eye, "b_out": np.zeros(3)})
+      >>> explore(0, network, Recipe(), n_candidates=16)[0].audit.index_sum
       1
     """
     key_trials, key_candidates, key_waves = jax.random.split(jax.random.key(seed), 3)
@@ -324,19 +329,31 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "flip-flop",
-        help="all fixed points of a trained 3-bit memory",
-        description="Find all fixed points of a network that remembers the signs of the last pulses on three lines. "
-        "Writes fixed_points.npz, report.json and figures to --out.",
+        help="all fixed points of a trained 3-bit memory: a demonstration that needs no files",
+        description="Find all fixed points of a recurrent network that remembers the sign of the last pulse on each of "
+        "three input lines (Sussillo & Barak 2013). Prints tables and an audit of completeness, and writes "
+        "fixed_points.npz, report.json and figures (png) to the folder --out.",
+        epilog="example: python -m jaxfp flip-flop --cell gru --out results",
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("flip_flop"), help="folder (default: %(default)s)"
-    )
+        "--out", type=pathlib.Path, default=pathlib.Path("flip_flop"), metavar="FOLDER",
+        help="where results go (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--cell", choices=sorted(CELLS), default="tanh", help="kind of network (default: %(default)s)")
-    parser.add_argument("--train", action="store_true", help="train a new network instead of loading the packaged one")
-    parser.add_argument("--n-hidden", type=int, help="units of a network to train (default: tanh 100, gru 64, lstm 32)")
-    parser.add_argument("--seed", type=int, default=0, help="of training, trials and candidates (default: %(default)s)")
-    parser.add_argument("--candidates", type=int, default=1024, help="states to search from (default: %(default)s)")
-    parser.add_argument("--noise", type=float, default=0.5, help="added to those states, s.d. (default: %(default)s)")
+    parser.add_argument(
+        "--train", action="store_true", help="train a new network, one to ten minutes, instead of loading the packaged "
+        "one; writes weights.npz, too",
+    )  # fmt: skip
+    parser.add_argument("--n-hidden", type=int, metavar="N", help="with --train: number of units (default: tanh 100, "
+                        "gru 64, lstm 32)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="random seed of training, trials and search (default: 0)")
+    parser.add_argument(
+        "--candidates", type=int, default=1024, metavar="K",
+        help="how many states to search from, taken from trials (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--noise", type=float, default=0.5, help="s.d. of the noise added to those states (default: %(default)s)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
 
@@ -360,6 +377,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--n-hidden goes with --train: the packaged networks have their size.")
     if arguments.candidates < 1 or (arguments.n_hidden is not None and arguments.n_hidden < 1):
         raise ValueError("--candidates and --n-hidden must be at least 1.")
+    if not 0 <= arguments.noise < np.inf:
+        raise ValueError(f"--noise must be a finite number, 0 or more, got {arguments.noise}.")
+    io.check_folder(arguments.out)
     console = Console()
     seconds = report.stopwatch()
     recipe = recipe_of(arguments.cell)
@@ -384,9 +404,6 @@ def run(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
         codes = sign_codes(network, analysis.points.hidden)
         report.show(console, analysis, codes)
-        stable = (analysis.points.status == FIXED) & (analysis.modes.n_unstable == 0)
-        distinct = len({codes[p] for p in np.flatnonzero(stable)})
-        console.print(f"Stable points: {stable.sum()}, with {distinct} distinct sign codes.")
     took = {"total": seconds(), "compile": compiling()}
     took["run"] = took["total"] - took["compile"]
     contents = {

@@ -64,7 +64,9 @@ def analyze(
       Analysis.
 
     Example:
-      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 2)), None, key=jax.random.key(0), progress=False)
+      >>> from jaxfp import from_arrays
+      >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
+      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
       >>> analysis.audit.index_sum
       1
     """
@@ -90,16 +92,20 @@ def compile_seconds() -> Iterator[Callable[[], float]]:
       >>> seconds() > 0
       True
     """
-    total, listening = 0.0, True
+    spans: list[tuple[float, float]] = []
+    listening = True
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        nonlocal total
         if listening and event.endswith(_COMPILE_EVENTS):
-            total += duration_secs
+            now = time.perf_counter()
+            began = now - duration_secs
+            while spans and spans[-1][1] > began:  # a function traced within another: its time is counted once
+                began = min(began, spans.pop()[0])
+            spans.append((began, now))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        yield lambda: total
+        yield lambda: sum(end - began for began, end in spans)
     finally:
         listening = False  # JAX has no public way to take a listener back
 
@@ -113,44 +119,45 @@ def show(console: Console, analysis: Analysis, codes: list[str] | None = None) -
       codes: what the readout says at each point, or None.
 
     Example:
-      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 2)), None, key=jax.random.key(0), progress=False)
+      >>> from jaxfp import from_arrays
+      >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
+      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
       >>> console = Console(record=True, quiet=True)
       >>> show(console, analysis)
     """
     points, spectra = analysis.points, analysis.modes
-    table = Table(title="Fixed points by number of unstable dimensions", title_justify="left")
-    for name in ("unstable", "points", "hits", "largest q", "|eigenvalue| max", "slowest timescale", "verdicts"):
+    console.print("[bold]Fixed points[/bold] by unstable dimensions (largest |eigenvalue|, slowest timescale):")
+    table = Table()
+    for name in ("unstable", "points", "hits", "max q", "|eigenvalue|", "timescale", "verdicts"):
         table.add_column(name, justify="left" if name == "verdicts" else "right")
-    if codes is not None:
-        table.add_column("readout signs")
     fixed = points.status == FIXED
     for index in np.unique(spectra.n_unstable[fixed]):
         rows = np.flatnonzero(fixed & (spectra.n_unstable == index))
         top = np.abs(spectra.eigenvalues[rows, 0])
-        timescale = np.abs(spectra.timescale[rows]).max()
         verdicts, counts = np.unique(spectra.verdict[rows], return_counts=True)
-        cells = [
+        table.add_row(
             str(index),
             str(len(rows)),
             str(points.n_hits[rows].sum()),
-            f"{points.q[rows].max():.1e}",
-            f"{top.min():.3f} .. {top.max():.3f}",
-            f"{timescale:.3g}",
+            f"{points.q[rows].max():.0e}",
+            f"{top.min():.3f}" if len(rows) == 1 else f"{top.min():.3f}-{top.max():.3f}",
+            f"{np.abs(spectra.timescale[rows]).max():.3g}",
             ", ".join(f"{n} {v}" for v, n in zip(verdicts, counts, strict=True)),
-        ]
-        distinct = sorted({codes[r] for r in rows}) if codes is not None else []
-        more = " ..." if len(distinct) > 8 else ""
-        console_cells = [*cells, " ".join(distinct[:8]) + more] if codes is not None else cells
-        table.add_row(*console_cells)
+        )
     console.print(table)
+    stable = fixed & (spectra.n_unstable == 0)
+    if codes is not None:
+        distinct = sorted({codes[p] for p in np.flatnonzero(stable)})
+        shown = " ".join(distinct[:8]) + (" ..." if len(distinct) > 8 else "")
+        console.print(f"{stable.sum()} stable, with {len(distinct)} distinct signs of the readout: {shown}")
     _show_slow(console, points)
     counts_text = ", ".join(f"{n} {name}" for name, n in points.report.counts.items() if n)
-    console.print(f"Lanes of the {points.report.n_candidates} candidates: {counts_text}.")
+    console.print(f"\nThe {points.report.n_candidates} candidates ended as: {counts_text}.")
     for reason, n in points.report.reasons.items():
         console.print(f"  {n} {reason}")
     seeded = [wave for wave in points.report.waves if wave["seeded"]]
     found = sum(wave["n_new_fixed"] for wave in seeded)
-    console.print(f"Seeded waves: {len(seeded)}, {found} fixed point(s) first found by them.\n")
+    console.print(f"Seeded waves after that: {len(seeded)}, which found {found} more.\n")
     console.print(analysis.audit.summary())
 
 
@@ -159,8 +166,9 @@ def _show_slow(console: Console, points: FixedPoints) -> None:
     if not len(slow):
         return
     usual = points.report.candidate_speed
-    table = Table(title=f"Slow points (median speed of the candidates: {usual:.3g} per step)", title_justify="left")
-    for name in ("speed", "of the candidates'", "hits"):
+    console.print(f"\n[bold]Slow points[/bold], speed per step; the median speed of the candidates is {usual:.3g}:")
+    table = Table()
+    for name in ("speed", "of that median", "hits"):
         table.add_column(name, justify="right")
     slow = slow[np.argsort(points.speed[slow])]
     for row in slow[:10]:
@@ -181,7 +189,9 @@ def summary(analysis: Analysis, codes: list[str] | None = None) -> dict[str, Any
       Dict with the audit, the search report, counts by number of unstable dimensions, and every point.
 
     Example:
-      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 2)), None, key=jax.random.key(0), progress=False)
+      >>> from jaxfp import from_arrays
+      >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
+      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
       >>> summary(analysis)["fixed_points_by_unstable_dimensions"]
       {'0': 1}
     """
@@ -246,15 +256,21 @@ def write(
 
     Example:
       >>> import tempfile
-      >>> analysis = analyze(lambda p, h, u: p * h, 0.5, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
+      >>> from jaxfp import from_arrays
+      >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
+      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
       >>> [path.name for path in write(pathlib.Path(tempfile.mkdtemp()), analysis, {})][:2]
       ['fixed_points.npz', 'report.json']
     """
     files = [out / "fixed_points.npz", out / "report.json"]
     io.save_points(files[0], analysis.points)
     io.save_json(files[1], report)
+
+    def spectra(ax: Any) -> Any:
+        return plotting.eigenvalues(analysis.modes, status=analysis.points.status, kind=kind, ax=ax)
+
     draw: list[tuple[str, Callable[[Any], Any], dict[str, Any]]] = [
-        ("eigenvalues.png", lambda ax: plotting.eigenvalues(analysis.modes, kind=kind, ax=ax), {}),
+        ("eigenvalues.png", spectra, {}),
         ("q.png", lambda ax: plotting.q_distribution(analysis.points, analysis.candidate_q, ax), {}),
         ("discovery.png", lambda ax: plotting.discovery(analysis.audit, ax), {}),
     ]
@@ -292,10 +308,7 @@ def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> 
     """
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     draw(figure.add_subplot(**axes))
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}.") from error
+    io.write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
     return path
 
 

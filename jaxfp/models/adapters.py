@@ -31,7 +31,8 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx, traverse_util
 
-from jaxfp.models import cells
+from jaxfp.models import cells, equations
+from jaxfp.models.equations import CellKind, Form
 from jaxfp.types import Array, Params
 
 Box = tuple[jax.Array, jax.Array]
@@ -42,18 +43,18 @@ BoxRule = Callable[[Params, Any, int], Box]
 class ArraysStep:
     """One step of the network that `from_arrays` describes; `alpha` is 1 for kinds without a leak."""
 
-    kind: cells.CellKind
+    kind: CellKind
     alpha: float = 1.0
-    form: cells.Form = "rate"
+    form: Form = "rate"
 
     def __call__(self, params: Params, hidden: Any, inputs: Any) -> jax.Array:
         """The next state (n_hidden,)."""
-        n_units = cells.n_units(params)
+        n_units = equations.n_units(params)
         hidden = _checked_hidden(hidden, 2 * n_units if self.kind == "lstm" else n_units)
         inputs = _checked_inputs(inputs, params["w_in"].shape[1], hidden.dtype)
         if self.kind in ("euler", "low_rank"):
-            return cells.euler(params, hidden, inputs, self.alpha, self.form).astype(hidden.dtype)
-        return cells.EQUATIONS[self.kind](params, hidden, inputs).astype(hidden.dtype)
+            return equations.euler(params, hidden, inputs, self.alpha, self.form).astype(hidden.dtype)
+        return equations.EQUATIONS[self.kind](params, hidden, inputs).astype(hidden.dtype)
 
     @property
     def bounded(self) -> bool:
@@ -64,11 +65,11 @@ class ArraysStep:
         """(lower, upper), each (n_hidden,), of a box that the map at constant `inputs` sends into itself."""
         if not self.bounded:
             raise ValueError(f"{self} has no known box: it is not bounded.")
-        n_units = cells.n_units(params)
+        n_units = equations.n_units(params)
         if self.kind != "lstm" and self.form == "rate":
             return _unit_box(params, inputs, n_units)
         w_in = jnp.asarray(params["w_in"])
-        drive = cells.drive(params, _checked_inputs(inputs, w_in.shape[1], w_in.dtype))
+        drive = equations.drive(params, _checked_inputs(inputs, w_in.shape[1], w_in.dtype))
         if self.kind == "lstm":
             forget = slice(n_units, 2 * n_units)
             return _lstm_box(params["w_rec"][forget], drive[forget])
@@ -78,11 +79,11 @@ class ArraysStep:
 
 
 def from_arrays(
-    kind: cells.CellKind, arrays: Mapping[str, Any], *, alpha: float | None = None, form: cells.Form | None = None
+    kind: CellKind, arrays: Mapping[str, Any], *, alpha: float | None = None, form: Form | None = None
 ) -> tuple[ArraysStep, dict[str, Array]]:
     """A network given by its weight matrices, as a step function and params.
 
-    The equations are in the docstring of `jaxfp.models.cells`. Row i of a matrix holds the weights onto unit i, the
+    The equations are in the docstring of `jaxfp.models.equations`. Row i of a matrix holds the weights onto unit i, the
     transpose of flax's and Keras's kernels. The G gates are stacked as in PyTorch: gru reset, update, candidate; lstm
     input, forget, cell, output; and ugrnn update, candidate. PyTorch's own weights: `w_rec` is weight_hh, `w_in` is
     weight_ih, and `b` is bias_ih + bias_hh; but for a gru `b` is bias_ih and `b_rec` is bias_hh.
@@ -109,16 +110,16 @@ def from_arrays(
       >>> step_fn(params, jnp.zeros(1), None).tolist(), step_fn.bounded
       ([0.0], True)
     """
-    if kind not in cells.N_GATES:
-        raise ValueError(f"kind must be one of {sorted(cells.N_GATES)}, got {kind!r}.")
+    if kind not in equations.N_GATES:
+        raise ValueError(f"kind must be one of {sorted(equations.N_GATES)}, got {kind!r}.")
     if form is not None and kind != "euler":
         raise ValueError(f'form goes with kind "euler" and no other, got kind={kind!r}, form={form!r}.')
     if alpha is not None and kind not in ("euler", "low_rank"):
         raise ValueError(f'alpha goes with kind "euler" or "low_rank", got kind={kind!r}, alpha={alpha}.')
     form = "current" if kind == "low_rank" else form or "rate"
     if kind in ("euler", "low_rank"):
-        cells.check_euler(alpha, form)
-    params = cells.check_arrays(kind, arrays)
+        equations.check_euler(alpha, form)
+    params = equations.check_arrays(kind, arrays)
     _check_finite(params)
     return ArraysStep(kind, 1.0 if alpha is None else float(alpha), form), params
 
@@ -347,8 +348,7 @@ def _carry(cell: Any, initialize: Callable[[], Any], flip: bool) -> _Carry:
     leaves, treedef = jax.tree.flatten(jax.eval_shape(initialize))
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise ValueError(f"the carry must be floating arrays, got {treedef} of {leaves}.")
-    order = range(len(leaves))
-    return _Carry(treedef, tuple(leaf.shape for leaf in leaves), tuple(reversed(order) if flip else order))
+    return _Carry(treedef, tuple(leaf.shape for leaf in leaves), tuple(range(len(leaves)))[:: -1 if flip else 1])
 
 
 def _box_rule(rules: Mapping[type, BoxRule], cell: Any) -> BoxRule | None:

@@ -174,7 +174,7 @@ def seed_candidates(
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _pick(key: jax.Array, n_candidates: int, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
     key_row, key_noise = jax.random.split(key)
-    rows = jax.random.randint(key_row, (n_candidates,), 0, shape[0])
+    rows = jax.random.randint(key_row, (n_candidates,), 0, shape[0], jnp.int32)  # the same rows with x64 on and off
     return rows, jax.random.normal(key_noise, (n_candidates, shape[1]), jnp.float32)
 
 

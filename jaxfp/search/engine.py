@@ -112,7 +112,7 @@ def run_wave(
       ...         kind="map", tolerance=0.0, max_steps=50, chunk_size=128,
       ...     )
       >>> float(lanes.hidden[0, 0].round(6))
-      0.858561
+      0.85856
     """
     n_candidates = len(candidates)
     out = Lanes(
@@ -133,7 +133,7 @@ def run_wave(
         rows = np.maximum(owner, 0)
         u = None if inputs is None else inputs[rows]
         if lanes is None:  # every lane is fresh in the first round: what they hold before does not matter
-            one = jax.eval_shape(functools.partial(_start, step_fn, solver, kind), params, *_row(candidates, inputs))
+            one = _jitted_start.eval_shape(step_fn, solver, kind, params, *_row(candidates, inputs))
             lanes = jax.tree.map(lambda x, n=width: np.zeros((n, *x.shape), x.dtype), one)
         lanes = _round(
             step_fn, solver, kind, params, lanes, candidates[rows], u, is_fresh, owner >= 0, tolerance, max_steps
@@ -167,6 +167,9 @@ def _start(
 ) -> _Lane:
     state = solver.init(dynamics.residual_fn(step_fn, params, inputs, kind), hidden)
     return _Lane(state, jnp.zeros((), jnp.int32), jnp.full((), RUNNING, jnp.int32))
+
+
+_jitted_start = jax.jit(_start, static_argnums=(0, 1, 2))  # remembers the shapes it has seen
 
 
 def _advance(

@@ -113,7 +113,7 @@ def search_wave(
       ...         lambda p, h, u: p * h, jnp.asarray(0.5), "map", levenberg_marquardt(), np.float64, 2.2e-16, 50, 0.0,
       ...         None, None, 16, None,
       ...     )
-      ...     search_wave(problem, np.ones((2, 3)), None).points.hidden.tolist()
+      ...     search_wave(problem, np.ones((2, 3)), None).points.hidden.round(6).tolist()
       [[0.0, 0.0, 0.0]]
     """
     p = problem

@@ -83,9 +83,9 @@ def sample_batch(
       ValueError: if `n_trials` is less than 1, or a chance given as a Python number is not in [0, 1].
 
     Example:
-      >>> batch = sample_batch(jax.random.key(0), FlipFlopConfig(n_time=20), 8, pulse_probability=0.2)
+      >>> batch = sample_batch(jax.random.key(0), FlipFlopConfig(n_time=4), 8, pulse_probability=0.2)
       >>> batch.inputs.shape, sorted({float(target) for target in batch.targets.ravel()})
-      ((8, 20, 3), [-1.0, 1.0])
+      ((8, 4, 3), [-1.0, 1.0])
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626, example 1. Differs: a pulse lasts one step and the law
     of the gaps is geometric; theirs is not stated.

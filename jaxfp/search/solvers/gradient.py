@@ -44,7 +44,9 @@ def gradient(optimizer: optax.GradientTransformation) -> Solver:
     Example:
       >>> solver = gradient(optax.sgd(0.1))
       >>> state = solver.init(lambda h: 2 * h, jnp.ones(1))
-      >>> float(solver.step(lambda h: 2 * h, state).hidden[0]) < 1
+      >>> for _ in range(3):  # `hidden` is the best of the states whose q is known
+      ...     state = solver.step(lambda h: 2 * h, state)
+      >>> float(state.hidden[0]) < 1
       True
 
     Source: Golub & Sussillo (2018), JOSS 3:1003 (FixedPointFinder). Differs: no step couples two candidates.

@@ -1,0 +1,531 @@
+"""The command line: a stranger gets all points and files from one command, and from any mistake one line."""
+
+import contextlib
+import io as stringio
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from systems import fold
+
+from jaxfp import cli, io, pipeline
+from jaxfp.analysis import completeness, linearization, modes
+from jaxfp.cli import find, flip_flop, report
+from jaxfp.models import adapters, equations
+from jaxfp.types import FIXED
+
+N, M = 20, 2  # of the networks that `find` is tried on
+
+
+class MainJob(NamedTuple):
+    out: pathlib.Path
+    report: dict[str, Any]
+    status: int
+    printed: str
+
+
+def run_module(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-m", "jaxfp", *arguments], capture_output=True, text=True, cwd=cwd)
+
+
+def helped(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        cli.main([*arguments, "--help"])
+    assert left.value.code == 0
+    return capsys.readouterr().out
+
+
+# Help
+
+
+def test_module_helps():
+    done = run_module("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"flip-flop\s+all fixed points", done.stdout)
+    assert re.search(r"find\s+fixed points of your own network", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("flip-flop", ["--out", "--cell", "--train", "--seed", "fixed_points.npz", "report.json", "example:"]),
+        (
+            "find",
+            ["w_rec", "w_in", "b_rec", "weight_hh", "low_rank", "(h, c)", "npy", "examples:", ".T", "constant input"],
+        ),
+    ],
+)
+def test_commands_help(capsys, monkeypatch, command, needed):
+    """Every option has a sentence, the layout of the arrays is there, and no line is wider than 94 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    text = helped(capsys, command)
+    assert [what for what in needed if what not in text] == []
+    assert max(map(len, text.splitlines())) <= 94
+    options = re.findall(r"^  (--[a-z-]+)(.*)$", text, flags=re.MULTILINE)
+    assert len(options) >= 8
+    for kind in equations.N_GATES if command == "find" else flip_flop.CELLS:
+        assert kind in text
+
+
+def test_examples_in_help_are_commands(capsys):
+    """What the help shows is parsed as shown."""
+    parsed = []
+    for command in ("flip-flop", "find"):
+        text = helped(capsys, command).replace("\\\n", " ")
+        for line in re.findall(r"python -m jaxfp (.*)", text[text.index("example") :]):
+            parsed.append(re.split(r"\s{4,}take", line)[0].split())
+            helped(capsys, *parsed[-1])
+    assert len(parsed) == 4
+
+
+# The main job
+
+
+@pytest.fixture(scope="module")
+def main_job(tmp_path_factory):
+    """`flip-flop` with the packaged network and few candidates, in a terminal of 80 columns."""
+    out = tmp_path_factory.mktemp("main") / "new" / "flip_flop"
+    printed = stringio.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("COLUMNS", "80")
+        status = cli.main(["flip-flop", "--candidates", "256", "--quiet", "--out", str(out)])
+    return MainJob(out, json.loads((out / "report.json").read_text()), status, printed.getvalue())
+
+
+def test_main_job_finds_all_points(main_job):
+    said = main_job.report
+    assert main_job.status == 0
+    assert said["n_fixed"] == 27
+    assert said["fixed_points_by_unstable_dimensions"] == {"0": 8, "1": 12, "2": 6, "3": 1}
+    assert said["audit"]["index_sum"] == said["audit"]["expected"] == 1
+    stable = [point for point in said["points"] if point["n_unstable"] == 0]
+    assert {point["verdict"] for point in stable} == {"stable"}
+    assert len({point["readout_signs"] for point in stable}) == 8
+    assert sum(point["index"] for point in said["points"]) == 1
+    assert said["search"]["counts"]["FIXED"] + said["search"]["counts"]["SLOW"] == 256
+
+
+def test_main_job_says_with_what(main_job):
+    said = main_job.report
+    assert said["command"] == "flip-flop"
+    assert said["seconds"]["total"] == pytest.approx(said["seconds"]["compile"] + said["seconds"]["run"])
+    assert min(said["seconds"].values()) > 0
+    assert said["versions"]["jax"] == jax.__version__
+    assert said["device"] == jax.devices()[0].device_kind
+    assert (said["arguments"]["seed"], said["network"]["seed"]) == ("0", 0)
+    assert said["network"]["recipe"]["noise"] == 0.1
+    assert said["behaviour"]["memories_held"] == 8
+
+
+def test_main_job_writes_its_files(main_job):
+    out, said = main_job.out, main_job.report
+    figures = {"state_space.png", "eigenvalues.png", "q.png", "discovery.png", "trial.png"}
+    assert {file.name for file in out.iterdir()} == {"fixed_points.npz", "report.json", *figures}
+    for name in figures:
+        with Image.open(out / name) as image:
+            assert min(image.size) > 600
+            assert image.convert("L").getextrema()[0] < 100  # something is drawn
+    points = io.load_points(out / "fixed_points.npz")
+    assert points.hidden.shape == (27, 100)
+    assert said["points"][3]["q"] == points.q[3]
+
+
+def test_main_job_prints_what_it_found(main_job):
+    printed = " ".join(main_job.printed.split())
+    assert "8 of 8 memories held" in printed
+    assert "8 stable, with 8 distinct signs of the readout: +++ ++- +-+ +-- -++ -+- --+ ---" in printed
+    assert "27 fixed points, 0 slow points." in printed
+    assert "The index sum is +1" in printed
+    assert "compiling. Wrote fixed_points.npz, report.json, state_space.png" in printed
+    assert str(main_job.out) in printed
+
+
+def test_tables_fit_a_terminal_of_80_columns(main_job):
+    """No header and no number is cut off or broken."""
+    lines = [line for line in main_job.printed.splitlines() if str(main_job.out) not in line]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in main_job.printed
+    header = next(line for line in lines if "unstable ┃" in line)
+    assert [name.strip() for name in header.strip("┃").split("┃")] == [
+        "unstable", "points", "hits", "max q", "|eigenvalue|", "timescale", "verdicts",
+    ]  # fmt: skip
+    rows = [line.strip("│").split("│") for line in lines if line.startswith("│")]
+    assert [[cell.strip() for cell in row[:2] + row[6:]] for row in rows] == [
+        ["0", "8", "8 stable"], ["1", "12", "12 unstable"], ["2", "6", "6 unstable"], ["3", "1", "1 unstable"],
+    ]  # fmt: skip
+
+
+def test_slow_points_are_listed():
+    """A ghost, h' = h + 0.01 + h^2: its speed of 0.01 stands beside that of the candidates, 0.02 and 0.17."""
+    ghost = pipeline.find_fixed_points(fold, 0.01, np.array([[0.1], [-0.4]]))
+    linear = linearization.linearize(fold, 0.01, ghost.hidden)
+    analysis = report.Analysis(
+        ghost, linear, modes.spectrum(linear.jacobian), completeness.audit(ghost, linear), np.ones(2)
+    )
+    console = Console(width=80, file=stringio.StringIO())
+    report.show(console, analysis)
+    text = console.file.getvalue()
+    assert "Slow points, speed per step; the median speed of the candidates is 0.095:" in text
+    assert re.search(r"│ +0.01 │ +0.11 │ +2 │", text)
+    assert report.summary(analysis)["points"][0]["status"] == "SLOW"
+
+
+# Training
+
+
+TINY = flip_flop.Recipe(n_time=10, batch_size=16, n_steps=100, noise=0.0)
+
+
+def test_training_is_a_function_of_its_seed():
+    """The same seed gives the same bits, another one others; and training lowers the loss."""
+    arrays, provenance = flip_flop.train_network(1, "tanh", 8, TINY)
+    again, _ = flip_flop.train_network(1, "tanh", 8, TINY)
+    other, _ = flip_flop.train_network(2, "tanh", 8, TINY)
+    for name in arrays:
+        np.testing.assert_array_equal(arrays[name], again[name])
+    assert not np.array_equal(arrays["w_rec"], other["w_rec"])
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "w_rec": (8, 8), "w_in": (8, 3), "b": (8,), "w_out": (3, 8), "b_out": (3,),
+    }  # fmt: skip
+    assert provenance["final_loss"] < 0.5  # saying 0 throughout scores 1
+    assert provenance["recipe"]["n_steps"] == 100
+    assert provenance["made_by"] == "python -m jaxfp flip-flop --train --cell tanh --n-hidden 8 --seed 1"
+
+
+def test_a_second_seed_compiles_nothing():
+    flip_flop.train_network(1, "tanh", 8, TINY)
+    with report.compile_seconds() as seconds:
+        flip_flop.train_network(3, "tanh", 8, TINY)
+    assert seconds() < 0.3  # eager operations are traced again; the training loop alone would take seconds
+
+
+def test_trained_network_is_kept_whatever_follows(tmp_path, monkeypatch, capsys):
+    """`--train` writes weights.npz before anything else can fail."""
+
+    def stop(*arguments, **keywords):
+        raise ValueError("what follows failed")
+
+    monkeypatch.setattr(flip_flop, "recipe_of", lambda cell: TINY)
+    monkeypatch.setattr(flip_flop, "behaviour", stop)
+    status = cli.main(["flip-flop", "--train", "--n-hidden", "8", "--quiet", "--out", str(tmp_path)])
+    assert one_line(capsys, status) == "jaxfp: error: what follows failed"
+    arrays, provenance = io.load(tmp_path / "weights.npz")
+    assert flip_flop.as_network("tanh", arrays).params["w_rec"].shape == (8, 8)
+    assert provenance["recipe"]["n_steps"] == 100
+
+
+# Your own network
+
+
+def own(kind, **options):
+    """Random weights of a network of this kind, in its file's layout."""
+    arrays = equations.init_arrays(jax.random.key(1), kind, N, M, gain=1.5, **options)
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def one_line(capsys, status):
+    """The one line of an error; fails if there is more, or a traceback."""
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.count("\n") == 1
+    assert error.startswith("jaxfp: error: ")
+    return error.strip()
+
+
+@pytest.fixture
+def caught(monkeypatch):
+    """What `find` hands to the search, instead of searching."""
+    calls = []
+
+    def analyze(step_fn, params, starts, inputs, **keywords):
+        calls.append((step_fn, params, starts, inputs, keywords))
+        raise ValueError("caught")
+
+    monkeypatch.setattr(report, "analyze", analyze)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "flags"),
+    [
+        ("tanh", {}, []),
+        ("relu", {}, []),
+        ("gru", {}, []),
+        ("lstm", {}, []),
+        ("ugrnn", {}, []),
+        ("euler", {"alpha": 0.2}, ["--alpha", "0.2"]),
+        ("euler", {"alpha": 0.2, "form": "current"}, ["--alpha", "0.2", "--form", "current"]),
+        ("low_rank", {"alpha": 0.1}, ["--alpha", "0.1"]),
+    ],
+)
+def test_find_reads_every_cell(tmp_path, caught, capsys, kind, options, flags):
+    """The network searched is that of from_arrays, at the input given; the candidates are those of the file."""
+    arrays = own(kind, **({"rank": 2} if kind == "low_rank" else {}))
+    io.save(tmp_path / "w.npz", arrays, {"seed": 1})
+    n_hidden = 2 * N if kind == "lstm" else N
+    states = np.random.default_rng(0).normal(size=(7, n_hidden))
+    np.save(tmp_path / "states.npy", states)
+    command = ["find", str(tmp_path / "w.npz"), "--cell", kind, *flags, "--out", str(tmp_path / "out")]
+    command += ["--candidates", str(tmp_path / "states.npy"), "--inputs", "0.5", "-0.25"]
+    assert one_line(capsys, cli.main(command)).endswith("caught")
+    step_fn, params, starts, inputs, _ = caught[0]
+    wanted, wanted_params = adapters.from_arrays(kind, arrays, **options)
+    assert step_fn == wanted
+    assert sorted(params) == sorted(wanted_params)
+    for name in params:
+        np.testing.assert_array_equal(params[name], wanted_params[name])
+    np.testing.assert_array_equal(starts, states)
+    np.testing.assert_array_equal(inputs, [0.5, -0.25])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["relu", "lstm"])
+def test_find_draws_candidates(tmp_path, caught, kind):
+    """As many as asked for, finite, spread, and the same again for the same seed, for bounded cells and others."""
+    io.save(tmp_path / "w.npz", own(kind), {})
+    command = ["find", str(tmp_path / "w.npz"), "--cell", kind, "--n-candidates", "16", "--out", str(tmp_path / "out")]
+    for seed in ("0", "0", "1"):
+        cli.main([*command, "--seed", seed])
+    first, again, other = (np.asarray(call[2]) for call in caught)
+    assert first.shape == (16, 2 * N if kind == "lstm" else N)
+    assert np.isfinite(first).all()
+    assert first.std(axis=0).min() > 0
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_find_takes_arrays_by_any_name(tmp_path, caught, capsys):
+    arrays = own("tanh")
+    np.savez(
+        tmp_path / "theirs.npz",
+        **{"rnn.W": arrays["w_rec"].T, "in": arrays["w_in"], "b": arrays["b"], "a.T": np.ones(1)},
+    )
+    command = ["find", str(tmp_path / "theirs.npz"), "--cell", "tanh", "--out", str(tmp_path / "out")]
+    cli.main([*command, "--array", "w_rec=rnn.W.T", "--array", "w_in=in"])
+    assert "Not used from theirs.npz: a.T." in capsys.readouterr().out
+    _, params, _, inputs, _ = caught[0]
+    for name in arrays:
+        np.testing.assert_array_equal(params[name], arrays[name])
+    assert inputs is None
+
+
+def test_find_takes_candidates_of_an_npz(tmp_path, caught):
+    io.save(tmp_path / "w.npz", own("tanh"), {})
+    states = np.random.default_rng(0).normal(size=(7, N))
+    np.savez(tmp_path / "states.npz", candidates=states, other=np.ones(2))
+    command = ["find", str(tmp_path / "w.npz"), "--cell", "tanh", "--out", str(tmp_path / "out")]
+    cli.main([*command, "--candidates", str(tmp_path / "states.npz")])
+    np.testing.assert_array_equal(caught[0][2], states)
+
+
+def test_find_searches(tmp_path, capsys):
+    """From somebody's file to the report: the 27 points of the packaged network, from states in its box.
+
+    The arrays have other names and are transposed; timescales are in the unit of --dt. The main job has compiled these
+    programs already.
+    """
+    arrays, _ = io.load_packaged("flip_flop_tanh")
+    theirs = {"W": arrays["w_rec"].T, "kernel": arrays["w_in"].T, "b": arrays["b"], "w_out": arrays["w_out"]}
+    io.save(tmp_path / "w.npz", theirs, {"seed": 1})
+    command = ["find", str(tmp_path / "w.npz"), "--cell", "tanh", "--array", "w_rec=W.T", "--array", "w_in=kernel.T"]
+    command += ["--dt", "2", "--quiet", "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert said["fixed_points_by_unstable_dimensions"] == {"0": 8, "1": 12, "2": 6, "3": 1}
+    assert said["audit"]["index_sum"] == 1
+    assert said["network"] == {"schema": io.SCHEMA, "seed": 1}
+    for point in said["points"]:
+        assert point["timescales"][0] == pytest.approx(-2 / np.log(abs(complex(*point["eigenvalues"][0]))))
+    hidden = io.load_points(tmp_path / "out" / "fixed_points.npz").hidden
+    w_rec, b = arrays["w_rec"].astype(float), arrays["b"].astype(float)
+    assert np.abs(np.tanh(hidden @ w_rec.T + b) - hidden).max() < 1e-13
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "fixed_points.npz", "report.json", "state_space.png", "eigenvalues.png", "q.png", "discovery.png",
+    }  # fmt: skip
+    assert "Not used from w.npz: w_out." in capsys.readouterr().out
+
+
+def test_find_searches_a_network_in_the_layout_of_others(tmp_path, capsys):
+    """Low rank as mackelab/phase-limit-cycle-RNNs saves it: m (N, R), n (R, N), w_inp (M, N), at an input."""
+    rng = np.random.default_rng(3)
+    m, n, into = rng.normal(size=(N, 2)), rng.normal(size=(N, 2)), rng.normal(size=(3, N))
+    n += 2 * m  # an attractor or two
+    theirs = {"rnn.m": m, "rnn.n": n.T, "rnn.w_inp": into, "rnn.w_out": np.ones((N, 1)), "x0": np.zeros((1, N))}
+    theirs = {name: array.astype(np.float32) for name, array in theirs.items()}
+    np.savez(tmp_path / "phase.npz", **theirs)
+    command = ["find", str(tmp_path / "phase.npz"), "--cell", "low_rank", "--alpha", "0.1", "--quiet"]
+    command += [
+        "--array",
+        "m=rnn.m",
+        "--array",
+        "n=rnn.n.T",
+        "--array",
+        "w_in=rnn.w_inp.T",
+        "--inputs",
+        "0.1",
+        "0",
+        "0",
+    ]
+    command += ["--n-candidates", "128", "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    summary = " ".join(said["audit"]["summary"])
+    if said["audit"]["index_sum"] == 1:
+        assert "The index sum is +1" in summary
+    else:
+        assert "certainly missing" in summary or "undecided" in summary
+    points = io.load_points(tmp_path / "out" / "fixed_points.npz")
+    assert len(points.hidden) > 1
+    np.testing.assert_array_equal(points.inputs, np.tile([0.1, 0, 0], (len(points.hidden), 1)))
+    m, n, into = (theirs[name].astype(float) for name in ("rnn.m", "rnn.n", "rnn.w_inp"))
+    moved = 0.9 * points.hidden + 0.1 * (np.tanh(points.hidden) @ n.T @ m.T / N + 0.1 * into[0])
+    assert np.abs(moved - points.hidden)[points.status == FIXED].max() < 1e-13
+    assert "Not used from phase.npz: rnn.w_out, x0." in capsys.readouterr().out
+
+
+def test_paths_of_the_figure_stay_in_view():
+    """Trajectories that run away, and candidates that are not finite, are left out of the picture."""
+    step_fn, params = adapters.from_arrays("relu", {"w_rec": np.diag([2.0, 0.5])})
+    starts = np.array([[0.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])
+    paths = find._paths(step_fn, params, starts, None)
+    assert paths.shape == (1, 64, 2)
+    np.testing.assert_array_equal(paths[0, 0], [0.0, 0.5])
+    assert find._paths(step_fn, params, starts[1:], None) is None
+
+
+# Mistakes
+
+
+def bad_file(tmp_path, arrays):
+    io.save(tmp_path / "bad.npz", arrays, {})
+    return str(tmp_path / "bad.npz")
+
+
+def candidates_file(tmp_path, array):
+    np.save(tmp_path / "bad.npy", array)
+    return ["--candidates", str(tmp_path / "bad.npy")]
+
+
+TANH = ["--cell", "tanh"]
+MISTAKES = {
+    "missing file": (lambda p: ["nowhere.npz", *TANH], "cannot read nowhere.npz: there is no such file"),
+    "foreign file": (lambda p: [str(p / "text.npz"), *TANH], "it is not an npz of plain arrays"),
+    "wrong keys": (lambda p: [bad_file(p, {"W": np.eye(3)}), *TANH], "the file holds ['W'] (see --array)"),
+    "missing array": (lambda p: [bad_file(p, {"b": np.zeros(3)}), *TANH], "must be ['w_rec'] and optionally"),
+    "transposed": (lambda p: [bad_file(p, {"w_rec": np.ones((3, 9))}), "--cell", "gru"], "(is it transposed?)"),
+    "transposed input": (
+        lambda p: [bad_file(p, {"w_rec": np.eye(3), "w_in": np.ones((2, 3))}), *TANH],
+        "w_in must be (n_hidden, n_inputs) = (3, n_inputs), got (2, 3) (is it transposed?)",
+    ),
+    "NaN weights": (lambda p: [bad_file(p, {"w_rec": np.diag([1, np.nan])}), *TANH], "NaN weights: ['w_rec']"),
+    "integer weights": (lambda p: [bad_file(p, {"w_rec": np.eye(3, dtype=int)}), *TANH], "floating dtype, got int64"),
+    "no alpha": (lambda p: [str(p / "w.npz"), "--cell", "euler"], "alpha = dt/tau must be a positive finite number"),
+    "alpha of tanh": (lambda p: [str(p / "w.npz"), *TANH, "--alpha", "0.1"], "alpha goes with kind"),
+    "form of gru": (lambda p: [str(p / "w.npz"), "--cell", "gru", "--form", "rate"], "form goes with kind"),
+    "array not in file": (lambda p: [str(p / "w.npz"), *TANH, "--array", "b=B"], "there is no array 'B' in the file"),
+    "array unknown": (lambda p: [str(p / "w.npz"), *TANH, "--array", "m=b"], "must be NAME=KEY with NAME one of"),
+    "array without key": (lambda p: [str(p / "w.npz"), *TANH, "--array", "b"], "--array must be NAME=KEY"),
+    "inputs too many": (lambda p: [str(p / "w.npz"), *TANH, "--inputs", "1", "2", "3"], "--inputs must be 2 finite"),
+    "inputs too few": (lambda p: [str(p / "w.npz"), *TANH, "--inputs", "1"], "--inputs must be 2 finite numbers"),
+    "inputs NaN": (lambda p: [str(p / "w.npz"), *TANH, "--inputs", "nan", "0"], "--inputs must be 2 finite numbers"),
+    "candidates flat": (
+        lambda p: [str(p / "w.npz"), *TANH, *candidates_file(p, np.ones(N))], "n_hidden = 20, got (20,)",
+    ),
+    "candidates narrow": (
+        lambda p: [str(p / "w.npz"), *TANH, *candidates_file(p, np.ones((5, 3)))], "n_hidden = 20, got (5, 3)",
+    ),
+    "candidates none": (
+        lambda p: [str(p / "w.npz"), *TANH, *candidates_file(p, np.ones((0, N)))], "got (0, 20)",
+    ),
+    "candidates integer": (
+        lambda p: [str(p / "w.npz"), *TANH, *candidates_file(p, np.ones((5, N), int))], "floating, the search runs in",
+    ),
+    "candidates pickled": (
+        lambda p: [str(p / "w.npz"), *TANH, *candidates_file(p, np.array([None]))], "it is no npy of plain numbers",
+    ),
+    "candidates missing": (lambda p: [str(p / "w.npz"), *TANH, "--candidates", "no.npy"], "there is no such file"),
+    "candidates unnamed": (
+        lambda p: [str(p / "w.npz"), *TANH, "--candidates", str(p / "w.npz")], "must hold an array 'candidates'",
+    ),
+    "no candidates": (lambda p: [str(p / "w.npz"), *TANH, "--n-candidates", "0"], "must be positive"),
+    "no time": (lambda p: [str(p / "w.npz"), *TANH, "--dt", "nan"], "must be positive"),
+    "out is a file": (lambda p: [str(p / "w.npz"), *TANH, "--out", str(p / "text.npz")], "is no folder"),
+    "out is below a file": (lambda p: [str(p / "w.npz"), *TANH, "--out", str(p / "text.npz" / "x")], "is no folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, mistake):
+    """Exit status 2, one line that says what was wanted, before any search, and nothing already there is touched."""
+    monkeypatch.setattr(report, "analyze", lambda *a, **k: pytest.fail("searched in spite of the mistake"))
+    monkeypatch.chdir(tmp_path)
+    io.save(tmp_path / "w.npz", own("tanh"), {})
+    (tmp_path / "text.npz").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("of last week")
+    arguments, said = MISTAKES[mistake]
+    assert said in one_line(capsys, cli.main(["find", *arguments(tmp_path)]))
+    assert (tmp_path / "text.npz").read_text() == "mine"
+    assert (tmp_path / "out" / "report.json").read_text() == "of last week"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--n-hidden", "8"], "--n-hidden goes with --train"),
+        (["--candidates", "0"], "must be at least 1"),
+        (["--noise", "-1"], "--noise must be a finite number, 0 or more"),
+        (["--train", "--n-hidden", "0"], "must be at least 1"),
+        (["--out", "file"], "is no folder"),
+    ],
+)
+def test_mistakes_in_flip_flop_are_one_line(tmp_path, capsys, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    assert said in one_line(capsys, cli.main(["flip-flop", *arguments]))
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_mistake_leaves_with_status_2(tmp_path):
+    done = run_module("find", "nowhere.npz", "--cell", "tanh", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "jaxfp: error: cannot read nowhere.npz: there is no such file.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_arguments_are_argparse_errors(capsys):
+    for arguments in ([], ["nothing"], ["find"], ["find", "w.npz", "--cell", "spiking"], ["flip-flop", "--seed", "x"]):
+        with pytest.raises(SystemExit) as left:
+            cli.main(arguments)
+        assert left.value.code == 2
+        assert "error:" in capsys.readouterr().err
+
+
+# Seconds
+
+
+def test_compile_seconds_are_counted_once():
+    """Functions traced within others do not count twice, and what runs does not count."""
+    began = time.perf_counter()
+    with report.compile_seconds() as seconds:
+        inner = jax.jit(lambda x: jnp.sin(x) + 1)
+        outer = jax.jit(lambda x: inner(inner(x)) * 2)
+        outer(jnp.ones(3)).block_until_ready()
+        compiled = seconds()
+        outer(jnp.ones(3)).block_until_ready()
+        assert seconds() == compiled
+    assert 0 < compiled <= time.perf_counter() - began
+    jax.jit(lambda x: x - 1)(1.0)
+    assert seconds() == compiled

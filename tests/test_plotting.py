@@ -1,0 +1,246 @@
+"""Figures draw what the result tuples say, into the axes given, and leave pyplot alone."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3D
+
+from jaxfp import plotting
+from jaxfp.analysis import completeness, modes
+from jaxfp.types import FIXED, SLOW, FixedPoints, Report
+
+N = 4
+
+
+def points_at(hidden, status=None, q=None):
+    """Points as a search would give them, at the places given."""
+    hidden = np.asarray(hidden, float).reshape(-1, N)
+    n = len(hidden)
+    status = np.full(n, FIXED) if status is None else np.asarray(status)
+    q = np.where(status == FIXED, 1e-32, 1e-6) if q is None else np.asarray(q)
+    report = Report(
+        kind="map", inputs=None, n_candidates=8, counts={}, reasons={}, unresolved=np.zeros(1, int),
+        n_candidates_per_input=np.array([8]), bounded=True, bounded_by="a test", until="all", waves=[],
+        seeded_waves_met=np.zeros(1, bool), candidate_speed=1.0, precision="float64", precision_floor=2.2e-16,
+        n_steps={}, seconds={},
+    )  # fmt: skip
+    return FixedPoints(hidden, None, q, np.sqrt(2 * q), status, np.ones(n, bool), np.full(n, 2), report)
+
+
+def modes_with(*n_unstable):
+    """Spectra with so many unstable dimensions each, of diagonal Jacobians."""
+    diagonals = [np.where(np.arange(N) < n, 1.5 + 0.1 * np.arange(N), 0.3 + 0.1 * np.arange(N)) for n in n_unstable]
+    return modes.spectrum(np.reshape([np.diag(d) for d in diagonals], (-1, N, N)))
+
+
+def axes(**keywords):
+    return Figure().add_subplot(**keywords)
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def drawn(ax):
+    """Rows of coordinates of every scatter by its label."""
+    return {c.get_label(): np.asarray(c.get_offsets()) for c in ax.collections if not c.get_label().startswith("_")}
+
+
+PROJECTION = (np.zeros(N), np.eye(3, N))
+CUBE = np.array([[1, 1, 1, 0], [-1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0.5, 0.5, 0, 0]], float)
+
+
+def cube(ax=None, trajectories=None):
+    points = points_at(CUBE, [FIXED, FIXED, FIXED, FIXED, SLOW])
+    return plotting.state_space(points, modes_with(0, 0, 1, 3, 2), PROJECTION, trajectories, ax)
+
+
+def test_state_space_counts_points_by_unstable_dimensions():
+    ax = axes(projection="3d")
+    assert cube(ax) is ax
+    assert legend(ax) == ["slow points (1)", "stable (2)", "1 unstable (1)", "3 unstable (1)"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_zlabel()) == ("PC 1", "PC 2", "PC 3")
+    places = {c.get_label(): np.stack(c._offsets3d, 1) for c in ax.collections}
+    np.testing.assert_array_equal(places["stable (2)"], CUBE[:2, :3])
+    np.testing.assert_array_equal(places["slow points (1)"], CUBE[4:, :3])
+
+
+def test_state_space_draws_one_arm_for_each_unstable_direction_in_view():
+    """1 + 3 unstable directions of the saddles, none of the slow point; each goes through its point, along its mode."""
+    ax = cube(axes(projection="3d"))
+    arms = [np.stack(line.get_data_3d(), 1) for line in ax.lines if isinstance(line, Line3D)]
+    assert len(arms) == 4
+    middles = np.array([arm.mean(0) for arm in arms])
+    np.testing.assert_allclose(middles, CUBE[[2, 3, 3, 3], :3], atol=1e-12)
+    ways = np.array([arm[1] - arm[0] for arm in arms])
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.abs(ways), np.eye(3)[[0, 2, 1, 0]], atol=1e-12)  # largest eigenvalue first
+
+
+def test_state_space_draws_trajectories_faintly():
+    paths = np.random.default_rng(0).normal(size=(5, 7, N))
+    ax = cube(axes(projection="3d"), paths)
+    faint = [line for line in ax.lines if len(line.get_data_3d()[0]) == 7]
+    assert len(faint) == 5
+    assert all(line.get_alpha() < 0.3 for line in faint)
+    np.testing.assert_allclose(np.stack(faint[2].get_data_3d(), 1), paths[2, :, :3])
+
+
+@pytest.mark.parametrize("n_points", [0, 1])
+def test_state_space_of_next_to_nothing(n_points):
+    ax = plotting.state_space(
+        points_at(CUBE[:n_points]), modes_with(*[1] * n_points), PROJECTION, None, axes(projection="3d")
+    )
+    assert (ax.get_legend() is not None) == bool(n_points)
+    ax.figure.canvas.draw()
+    assert all(np.isfinite([*ax.get_xlim(), *ax.get_ylim(), *ax.get_zlim()]))
+
+
+def test_state_space_of_slow_points_alone():
+    points = points_at(CUBE[:2], [SLOW, SLOW])
+    ax = plotting.state_space(points, modes_with(0, 1), PROJECTION, None, axes(projection="3d"))
+    assert legend(ax) == ["slow points (2)"]
+    assert not ax.lines
+
+
+def test_state_space_refuses():
+    points, spectra = points_at(CUBE), modes_with(0, 0, 1, 3, 2)
+    with pytest.raises(ValueError, match=r"axes \(3, 4\), got \(2, 4\)"):
+        plotting.state_space(points, spectra, (np.zeros(N), np.eye(2, N)), None, axes(projection="3d"))
+    with pytest.raises(ValueError, match='projection="3d"'):
+        plotting.state_space(points, spectra, PROJECTION, None, axes())
+
+
+def test_complex_pairs_span_their_plane():
+    """A rotation that grows: two arms, at right angles, both in its plane."""
+    jacobian = np.eye(N) * 0.5
+    jacobian[:2, :2] = [[1.2, -0.6], [0.6, 1.2]]
+    ax = plotting.state_space(
+        points_at(CUBE[:1]), modes.spectrum(jacobian[None]), PROJECTION, None, axes(projection="3d")
+    )
+    first, second = (np.ptp(np.stack(line.get_data_3d(), 1), axis=0) for line in ax.lines)
+    assert len(ax.lines) == 2
+    assert first[2] == second[2] == 0
+    ways = [np.diff(np.stack(line.get_data_3d(), 1), axis=0)[0] for line in ax.lines]
+    assert abs(ways[0] @ ways[1]) < 1e-12
+    assert min(np.linalg.norm(ways, axis=1)) > 0.1
+
+
+def test_eigenvalues_are_all_drawn():
+    spectra, ax = modes_with(0, 0, 2, 4), axes()
+    assert plotting.eigenvalues(spectra, ax=ax) is ax
+    assert legend(ax) == ["stable (2)", "2 unstable (1)", "4 or more unstable (1)", "border of stability"]
+    assert {name: len(rows) for name, rows in drawn(ax).items()} == {
+        "stable (2)": 2 * N, "2 unstable (1)": N, "4 or more unstable (1)": N,
+    }  # fmt: skip
+    np.testing.assert_array_equal(drawn(ax)["2 unstable (1)"][:, 0], spectra.eigenvalues[2].real)
+    gray = plotting.eigenvalues(spectra, status=np.array([FIXED, SLOW, SLOW, FIXED]), ax=axes())
+    assert legend(gray)[0] == "slow points (2)"
+
+
+def test_border_of_stability():
+    circle = plotting.eigenvalues(modes_with(1), ax=axes())
+    border = next(line for line in circle.lines if line.get_label() == "border of stability")
+    np.testing.assert_allclose(np.hypot(*border.get_data()), 1)
+    axis = plotting.eigenvalues(modes_with(1), kind="flow", ax=axes())
+    border = next(line for line in axis.lines if line.get_label() == "border of stability")
+    assert list(border.get_xdata()) == [0, 0]
+    with pytest.raises(ValueError, match="kind"):
+        plotting.eigenvalues(modes_with(1), kind="ode", ax=axes())
+
+
+def test_eigenvalues_fill_the_axes():
+    """Slow dynamics live in a corner of the circle: the limits follow them, and the border next to them is in view."""
+    slow = modes.spectrum(np.diag([0.98, 0.96, 0.95, 0.94])[None])
+    ax = plotting.eigenvalues(slow, ax=axes())
+    ax.figure.canvas.draw()
+    assert ax.get_xlim()[0] > 0.8
+    assert ax.get_xlim()[1] > 1
+    wide = plotting.eigenvalues(modes.spectrum(np.diag([0.9, 0.5, -0.5, 0.1])[None]), ax=axes())
+    wide.figure.canvas.draw()
+    assert wide.get_xlim()[0] < -1
+    assert wide.get_ylim()[0] < -1
+
+
+def test_no_eigenvalues():
+    ax = plotting.eigenvalues(modes_with(), ax=axes())
+    assert legend(ax) == ["border of stability"]
+
+
+def bars(ax):
+    """Sum of the bars of each histogram by label."""
+    return {c[0].get_label(): sum(bar.get_height() for bar in c) for c in ax.containers}
+
+
+def test_q_shows_shares_of_candidates_and_points():
+    points, ax = points_at(CUBE[:3], [FIXED, FIXED, SLOW], [1e-31, 0.0, 1e-6]), axes()
+    assert plotting.q_distribution(points, np.array([1.0, 2.0, np.nan, np.inf]), ax) is ax
+    np.testing.assert_allclose(list(bars(ax).values()), 1)
+    assert list(bars(ax)) == ["candidates (2)", "slow points (1)", "fixed points (2)"]
+    left = ax.containers[2][0]
+    assert left.get_height() == 0.5  # q = 0 has no logarithm: it stands at the left end
+    assert left.get_x() == pytest.approx(np.log10(plotting.Q_FLOOR))
+
+
+@pytest.mark.parametrize("candidate_q", [[], [1.0]])
+def test_q_without_points(candidate_q):
+    ax = plotting.q_distribution(points_at([]), candidate_q, axes())
+    assert list(bars(ax)) == ["candidates (1)"] * len(candidate_q)
+
+
+def test_discovery_ends_at_what_the_candidates_found():
+    points = points_at(CUBE[:2])._replace(n_hits=np.array([8, 0]))
+    audit, ax = completeness.audit(points, np.stack([0.5 * np.eye(N)] * 2)), axes()
+    assert plotting.discovery(audit, ax) is ax
+    curve, known = ax.lines
+    assert curve.get_xdata()[-1] == 8
+    assert curve.get_ydata()[-1] == pytest.approx(1)
+    assert set(known.get_ydata()) == {2}
+    assert "all fixed points known (2)" in legend(ax)
+    with pytest.raises(ValueError, match="find_fixed_points"):
+        plotting.discovery(completeness.audit((CUBE[:2], None), np.stack([0.5 * np.eye(N)] * 2)), axes())
+
+
+def test_trial_draws_every_line():
+    inputs = np.zeros((10, 2))
+    inputs[0], inputs[4, 1] = 1, -1
+    targets = np.ones((10, 2))
+    targets[4:, 1] = -1
+    ax = axes()
+    assert plotting.trial(inputs, targets, 0.9 * targets, ax) is ax
+    assert legend(ax) == ["target", "output", "input pulse"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["bit 1", "bit 2"]
+    np.testing.assert_allclose(ax.lines[3].get_ydata(), -3 + 0.9 * targets[:, 1])
+    pulses = [path.vertices for collection in ax.collections for path in collection.get_paths()]
+    assert [(path[0, 0], path[1, 1] - path[0, 1]) for path in pulses] == [(0, 1), (0, 1), (4, -1)]
+    with pytest.raises(ValueError, match=r"\(n_time, n_bits\), got \(10, 2\), \(10, 2\) and \(9, 2\)"):
+        plotting.trial(inputs, targets, targets[:9], axes())
+
+
+CALLS = {
+    "state_space": cube,
+    "eigenvalues": lambda ax=None: plotting.eigenvalues(modes_with(0, 1), ax=ax),
+    "q_distribution": lambda ax=None: plotting.q_distribution(points_at(CUBE), np.ones(3), ax),
+    "discovery": lambda ax=None: plotting.discovery(completeness.audit(points_at(CUBE[:1]), np.eye(N)[None] / 2), ax),
+    "trial": lambda ax=None: plotting.trial(np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 2)), ax),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_pyplot_is_touched_only_where_no_axes_are_given(name):
+    plt.close("all")
+    ax = axes(**({"projection": "3d"} if name == "state_space" else {}))
+    CALLS[name](ax)
+    assert plt.get_fignums() == []
+    own = CALLS[name]()
+    assert plt.get_fignums() == [own.figure.number]
+    own.figure.canvas.draw()
+    assert own.get_title()
+    plt.close("all")
+
+
+def test_every_public_function_is_called_here():
+    public = {name for name in vars(plotting) if not name.startswith("_") and callable(getattr(plotting, name))}
+    own = {name for name in public if getattr(plotting, name).__module__ == plotting.__name__}
+    assert own == set(CALLS)

@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import systems
+
+from jaxfp import program
+
+
+def in_jit(params, hidden, inputs):
+    return jax.jit(systems.narrow, static_argnums=2)(params, hidden, inputs)
+
+
+def in_scan(params, hidden, inputs):
+    return jax.lax.scan(lambda h, _: (systems.narrow(params, h, None), None), hidden, length=2)[0]
+
+
+def in_branch(params, hidden, inputs):
+    return jax.lax.cond(hidden[0] > 0, lambda h: systems.narrow(params, h, None), lambda h: h, hidden)
+
+
+def brain_float(params, hidden, inputs):
+    return jnp.tanh(params.astype(jnp.bfloat16) @ hidden.astype(jnp.bfloat16)).astype(hidden.dtype)
+
+
+def reduces(params, hidden, inputs):
+    return jax.lax.reduce_precision(params @ hidden, exponent_bits=8, mantissa_bits=23)
+
+
+def with_narrow_constant(params, hidden, inputs):
+    return hidden * jnp.ones(3, jnp.float32).astype(hidden.dtype) + jnp.arange(3).astype(hidden.dtype)
+
+
+@pytest.mark.parametrize(
+    ("step_fn", "precision"),
+    [
+        (systems.tanh_row, "float64"),
+        (systems.narrow, "float32"),
+        (in_jit, "float32"),
+        (in_scan, "float32"),
+        (in_branch, "float32"),
+        (brain_float, "bfloat16"),
+        (reduces, "float32"),
+        (with_narrow_constant, "float64"),
+    ],
+)
+def test_precision_is_the_narrowest_cast_at_any_depth(step_fn, precision):
+    """A cast down is found in calls, loops and branches; widening a narrow constant or an integer is none."""
+    with jax.enable_x64(True):
+        read = program.read(step_fn, jnp.eye(3), jnp.zeros(3), None)
+    assert read.precision == precision
+    assert read.random is None
+    assert read.out_shape == (3,)
+
+
+def noisy_in_scan(params, hidden, inputs):
+    return jax.lax.scan(lambda h, _: (systems.noisy(params, h, None), None), hidden, length=2)[0]
+
+
+def dropout(params, hidden, inputs):
+    return hidden * jax.random.bernoulli(params["key"], 0.5, hidden.shape).astype(hidden.dtype)
+
+
+@pytest.mark.parametrize(
+    ("step_fn", "params"), [(systems.noisy, 0.5), (noisy_in_scan, 0.5), (dropout, {"key": jax.random.key(0)})]
+)
+def test_random_numbers_are_seen_wherever_they_are_drawn(step_fn, params):
+    """A step that draws, with its own key or a given one, inside a loop too, names its random primitive."""
+    assert program.read(step_fn, params, jnp.zeros(3), None).random is not None
+    assert program.read(systems.identity, params, jnp.zeros(3), None).random is None
+
+
+def test_out_shape_tells_a_step_that_changes_its_state():
+    """The shape of the new state is reported, also when it is not the old one, and () for what is no array."""
+    assert program.read(systems.loses_a_unit, None, jnp.zeros(3), None).out_shape == (2,)
+    assert program.read(lambda p, h, u: (h, h), None, jnp.zeros(3), None).out_shape == ()
+
+
+def nested_gate(params, hidden, inputs):
+    return jax.jit(lambda h: jax.nn.silu(h) + jax.nn.relu(h))(hidden)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gate_margin_is_the_distance_of_the_most_saturated_gate(dtype):
+    """gate_margin = min(g, 1 - g) over all sigmoids, the closed form 1 / (1 + e^|x|), under jit, vmap and in calls."""
+    with jax.enable_x64(dtype == "float64"):
+        eye = jnp.eye(2, dtype=dtype)
+        hidden = jnp.array([[0.0, 1.0], [-3.0, 2.0]], dtype)
+        params = {"V": eye, "W": eye, "c": jnp.zeros(2, dtype)}
+        expected = 1 / (1 + np.exp(np.abs(hidden).max(1)))
+        margin = jax.jit(jax.vmap(lambda h: program.gate_margin(systems.gated, params, h, None)))(hidden)
+        np.testing.assert_allclose(margin, expected, rtol=8 * np.finfo(dtype).eps)  # cancellation of 1 - g at g = 0.95
+        nested = program.gate_margin(nested_gate, None, hidden[1], None)
+        np.testing.assert_allclose(nested, expected[1], rtol=64 * np.finfo(dtype).eps)
+        assert margin.dtype == nested.dtype == dtype
+
+
+def test_gate_margin_without_gates_is_infinite():
+    """A step without sigmoids has no gate to saturate, however large its state."""
+    assert program.gate_margin(systems.tanh_row, 1e3 * jnp.eye(2), jnp.ones(2), None) == np.inf
