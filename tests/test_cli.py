@@ -516,16 +516,22 @@ def test_unknown_arguments_are_argparse_errors(capsys):
 # Seconds
 
 
-def test_compile_seconds_are_counted_once():
-    """Functions traced within others do not count twice, and what runs does not count."""
-    began = time.perf_counter()
+def test_compile_seconds_count_what_compiles():
     with report.compile_seconds() as seconds:
-        inner = jax.jit(lambda x: jnp.sin(x) + 1)
-        outer = jax.jit(lambda x: inner(inner(x)) * 2)
-        outer(jnp.ones(3)).block_until_ready()
+        double = jax.jit(lambda x: jnp.sin(x) * 2)
+        double(jnp.ones(3)).block_until_ready()
         compiled = seconds()
-        outer(jnp.ones(3)).block_until_ready()
-        assert seconds() == compiled
-    assert 0 < compiled <= time.perf_counter() - began
+        double(jnp.ones(3)).block_until_ready()
+        assert seconds() == compiled > 0
     jax.jit(lambda x: x - 1)(1.0)
     assert seconds() == compiled
+
+
+def test_compile_seconds_are_counted_once():
+    """A function traced within another: the outer 30 ms hold the inner 10 ms, which the inner reports first."""
+    with report.compile_seconds() as seconds:
+        time.sleep(0.03)
+        jax.monitoring.record_event_duration_secs("/jax/core/compile/jaxpr_trace_duration", 0.01)
+        jax.monitoring.record_event_duration_secs("/jax/core/compile/jaxpr_trace_duration", 0.03)
+        jax.monitoring.record_event_duration_secs("/jax/something/else", 5.0)
+        assert seconds() == pytest.approx(0.03, abs=0.005)

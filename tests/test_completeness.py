@@ -66,7 +66,7 @@ def test_index_is_the_sign_of_the_determinant():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_index_in_many_dimensions_counts_real_eigenvalues_beyond_one(seed):
-    """sign det(I - J) = (-1)^(number of real eigenvalues > 1) for maps, det(-J) and > 0 for flows."""
+    """The sign is (-1)^(number of real eigenvalues > 1) for maps, > 0 for flows: complex pairs do not count."""
     rng = np.random.default_rng(seed)
     hidden, jacobians = rng.normal(size=(8, 4)), rng.normal(size=(8, 4, 4))
     for kind, border in (("map", 1), ("flow", 0)):
@@ -197,9 +197,7 @@ def test_discovery_is_the_mean_over_all_orders():
 
 
 def test_discovery_of_many_candidates_against_random_orders():
-    """With 1,000 candidates of which some found nothing, it equals the average over 2,000 random orders; the point
-    of a seeded wave never appears.
-    """
+    """With 1,000 candidates, of which some found nothing, it is the average over 2,000 random orders."""
     hits = [700, 100, 5, 1, 0]
     curve = jaxfp.audit(points(np.arange(5.0)[:, None], hits, n_candidates=(1000,)), np.zeros((5, 1, 1))).discovery
     assert len(curve) <= 65

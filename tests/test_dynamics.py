@@ -15,7 +15,7 @@ STATES = RNG.normal(size=(5, 4))
 
 @pytest.mark.parametrize("kind", ["map", "flow"])
 def test_residual_q_and_speed_are_their_equations(kind):
-    """r = F(h) - h of a map and F(h) of a flow, q = ||r||^2 / 2, speed = ||r|| = sqrt(2 q), in NumPy float64."""
+    """The residual r is F(h) - h of a map and F(h) of a flow, q = ||r||^2 / 2, speed = sqrt(2 q), as NumPy says."""
     r = np.tanh(STATES @ WEIGHTS) - (STATES if kind == "map" else 0)
     # A dozen roundings of numbers of order one.
     close = {"rtol": 0, "atol": 16 * np.finfo(float).eps}
@@ -53,9 +53,7 @@ def test_jax_arrays_keep_their_dtype():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_stages_compose_under_jit_vmap_and_grad(dtype):
-    """Residual, q, speed, simulate, linearize and spectrum(vectors=False) work under jit, vmap over weights and grad,
-    in the dtype of hidden, and equal a Python loop.
-    """
+    """All traceable stages work under jit and vmap over weights, in the dtype of hidden, as in a loop; grad, too."""
     with jax.enable_x64(dtype == "float64"):
         hidden = jnp.asarray(STATES[0], dtype)
         ensemble = jnp.stack([jnp.asarray(scale * WEIGHTS, dtype) for scale in (0.5, 1.0, 2.0)])
@@ -72,7 +70,7 @@ def test_stages_compose_under_jit_vmap_and_grad(dtype):
 
         together = jax.jit(jax.vmap(everything))(ensemble)
         for i, weights in enumerate(ensemble):
-            for batched, alone in zip(together, everything(weights), strict=True):
+            for batched, alone in zip(together, jax.jit(everything)(weights), strict=True):
                 assert batched.dtype == alone.dtype == dtype
                 tolerance = np.finfo(dtype).eps ** 0.5  # the zero eigenvalue is double: it moves by sqrt(eps)
                 np.testing.assert_allclose(batched[i], alone, rtol=tolerance, atol=3 * tolerance)
@@ -111,16 +109,17 @@ def test_gradient_of_q_is_jacobian_transposed_times_residual(step_fn, params, ki
             return jaxfp.q(step_fn, params, h, kind=kind)
 
         def residual_jacobian(h):
-            jacobian = np.asarray(jaxfp.linearize(step_fn, params, h).jacobian)
+            jacobian = jaxfp.linearize(step_fn, params, np.asarray(h)).jacobian
             return jacobian - np.eye(2) if kind == "map" else jacobian
 
         h = jnp.array(start)
-        expected = residual_jacobian(h).T @ np.asarray(jaxfp.residual(step_fn, params, h, kind=kind))
-        np.testing.assert_allclose(jax.grad(q_of)(h), expected, rtol=1e-10)
+        expected = residual_jacobian(h).T @ jaxfp.residual(step_fn, params, np.asarray(h), kind=kind)
+        np.testing.assert_allclose(jax.jit(jax.grad(q_of))(h), expected, rtol=1e-10)
         gauss_newton = residual_jacobian(jnp.array(zero)).T @ residual_jacobian(jnp.array(zero))
-        error = np.linalg.norm(jax.hessian(q_of)(jnp.array(zero)) - gauss_newton) / np.linalg.norm(gauss_newton)
+        hessian = jax.jit(jax.hessian(q_of))
+        error = np.linalg.norm(hessian(jnp.array(zero)) - gauss_newton) / np.linalg.norm(gauss_newton)
         assert error < 1e-10
-        away = np.asarray(jax.hessian(q_of)(h)) - residual_jacobian(h).T @ residual_jacobian(h)
+        away = np.asarray(hessian(h)) - residual_jacobian(h).T @ residual_jacobian(h)
         assert np.linalg.norm(away) > 1e-2 * np.linalg.norm(gauss_newton)
 
 
@@ -169,7 +168,7 @@ def test_unknown_kind_is_refused():
 
 
 def test_simulate_is_the_python_loop():
-    """simulate equals h_t = F(h_{t-1}, u_t) step by step, for one trial, for many, and without inputs."""
+    """The states are h_t = F(h_{t-1}, u_t) step by step, for one trial, for many, and without inputs."""
     params = {"W": WEIGHTS, "B": RNG.normal(size=(4, 2))}
     drives = RNG.normal(size=(3, 7, 2))
     expected = np.zeros((3, 7, 4))
@@ -203,7 +202,7 @@ def test_simulate_refuses_what_does_not_fit(hidden0, inputs, n_time, wanted):
 
 
 def test_widen_keeps_every_number_and_every_integer():
-    """widen makes floats float64 exactly and leaves integers, booleans, keys and None alone."""
+    """Floats become float64 exactly; integers, booleans, keys and None stay what they were."""
     tree = {"w": np.float32(0.1), "n": np.arange(3), "on": True, "none": None, "x": 0.1, "key": jax.random.key(0)}
     with jax.enable_x64(True):
         wide = dynamics.widen(tree)

@@ -62,7 +62,7 @@ def test_a_nan_lane_leaves_the_others_bit_equal(batch):
 
 
 def test_each_lane_stops_for_itself():
-    """n_steps differs between lanes; a budget of 8 leaves MAX_STEPS with 8 steps taken, a tolerance ends lanes early."""
+    """Lanes take different numbers of steps; a budget of 8 leaves MAX_STEPS after 8, a tolerance ends lanes early."""
     lanes = search(STARTS)
     assert len(np.unique(lanes.n_steps)) > 5
     short = search(STARTS, max_steps=8)
@@ -80,9 +80,7 @@ def test_each_lane_stops_for_itself():
 
 @pytest.mark.parametrize("n_candidates", [1, 16, 17, 200, 512])
 def test_work_queue_fills_every_row_once(batch, n_candidates):
-    """The host's queue gives each candidate the lane that the traceable search gives it, whatever the number of
-    candidates; progress adds up to it.
-    """
+    """The host's queue gives each candidate the lane of the traceable search, however many there are."""
     finished = []
     lanes = wave(STARTS[:n_candidates], on_progress=finished.append)
     assert sum(finished) == n_candidates

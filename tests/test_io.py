@@ -96,6 +96,8 @@ def not_npz(tmp_path):
     np.save(tmp_path / "a.npy", np.ones(3))
     with zipfile.ZipFile(tmp_path / "z.npz", "w") as file:
         file.writestr("readme.txt", "no array")
+    with zipfile.ZipFile(tmp_path / "h.npz", "w") as file:  # a header that never ends: NumPy's tokenizer gives up
+        file.writestr("w.npy", np.lib.format.magic(1, 0) + b"\x10\x00" + b"{'descr': ((((  ")
     damaged = bytearray(whole)
     damaged[len(whole) // 3] ^= 0xFF
     return {
@@ -106,10 +108,13 @@ def not_npz(tmp_path):
         "pickled": (tmp_path / "o.npz").read_bytes(),
         "an npy": (tmp_path / "a.npy").read_bytes(),
         "another zip": (tmp_path / "z.npz").read_bytes(),
+        "endless header": (tmp_path / "h.npz").read_bytes(),
     }
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "damaged", "pickled", "an npy", "another zip"])
+@pytest.mark.parametrize(
+    "kind", ["empty", "text", "truncated", "damaged", "pickled", "an npy", "another zip", "endless header"]
+)
 @pytest.mark.parametrize("load", [io.load, io.load_points])
 def test_what_is_no_npz_is_a_value_error(tmp_path, kind, load):
     (tmp_path / "bad.npz").write_bytes(not_npz(tmp_path)[kind])

@@ -52,7 +52,7 @@ def test_of_an_affine_map_the_linearization_is_the_map():
 
 
 def test_no_inputs_no_input_jacobian():
-    """inputs None in, input_jacobian None out; one state in, no leading axis out."""
+    """No inputs in, no input Jacobian out; one state in, no leading axis out."""
     linear = jaxfp.linearize(systems.tanh_row, np.eye(3), STATES)
     assert linear.input_jacobian is None
     assert linear.jacobian.shape == (4, 3, 3)
@@ -105,7 +105,7 @@ def test_linearize_composes(dtype):
         # d tr(J) / dB_ij = -2 t_i (1 - t_i^2) W_ii u_j with t the new state.
         t = jnp.tanh(params["W"] @ hidden + params["B"] @ drive)
         expected = jnp.outer(-2 * t * (1 - t**2) * jnp.diag(params["W"]), drive)
-        np.testing.assert_allclose(jax.grad(trace)(params["B"]), expected, atol=32 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(jax.jit(jax.grad(trace))(params["B"]), expected, atol=32 * np.finfo(dtype).eps)
 
 
 def test_float64_numpy_beats_float32():

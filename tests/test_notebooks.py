@@ -20,12 +20,11 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-# Warnings are errors; this one is jupyter_client's, about the order in which it and pyzmq end their event loops.
-@pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 def test_notebook_runs(name, tmp_path, monkeypatch):
     """From a fresh kernel in an empty folder; what it prints on standard error fails the test, too."""
     monkeypatch.setenv("JAXFP_SMOKE", "1")
-    for name_of_ours in ("JAX_NUMPY_RANK_PROMOTION", "JAX_NUMPY_DTYPE_PROMOTION"):  # JAX as it comes, as readers have it
+    # JAX as it comes, as readers have it
+    for name_of_ours in ("JAX_NUMPY_RANK_PROMOTION", "JAX_NUMPY_DTYPE_PROMOTION"):
         monkeypatch.delenv(name_of_ours, raising=False)
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(FOLDER / name, as_version=4)

@@ -30,7 +30,8 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     namespace = {"__name__": "readme"}
     python = blocks("python")
     assert python
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # JAX as it comes, as readers have it
+    # JAX as it comes, as readers have it
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for number, block in enumerate(python):
             exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
     assert "The index sum is +1" in capsys.readouterr().out

@@ -89,7 +89,7 @@ def test_damping_must_be_positive(damping):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floor_is_its_formula(dtype):
-    """floor = 8 eps sqrt(n) max(||h||, || |J||h| ||), and never 0, so that the origin can be reached."""
+    """The floor is 8 eps sqrt(n) max(||h||, || |J||h| ||), and never 0, so that the origin can be reached."""
     with jax.enable_x64(dtype == "float64"):
         eps = np.finfo(dtype).eps
         jacobian, h = jnp.array([[3.0, -4.0], [0.0, 1.0]], dtype), jnp.array([1.0, -1.0], dtype)
@@ -117,7 +117,7 @@ def test_gradient_keeps_the_best_state_when_the_optimizer_diverges():
 
 
 def test_gradient_is_done_at_a_stationary_point_not_where_it_is_slow():
-    """done where J'r = 0, and at the floor; not where a tiny learning rate alone makes the steps small."""
+    """It is done where J'r = 0 and at the floor, not where a tiny learning rate alone makes the steps small."""
     at_minimum = steps(SGD, lambda h: h**2 + 1, jnp.zeros(1), 2)
     assert at_minimum.done.all()
     crawling = steps(jaxfp.gradient(optax.sgd(1e-12)), lambda h: 2 * h, jnp.ones(1), 5)

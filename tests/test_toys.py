@@ -36,8 +36,9 @@ def test_three_points_are_found_and_nothing_else(three):
 
 
 def test_three_points_have_their_spectra(three):
-    """T1: unstable dimensions {1, 0, 0}, eigenvalues (-1 +- sqrt 3) / 2 and the double -1; the nodes' matrix
-    [[-1, 0], [1/2, -1]] is defective: no modes, yet a finite bound that covers -1, and the verdict stands.
+    """T1: unstable dimensions {1, 0, 0}, eigenvalues (-1 +- sqrt 3) / 2 and the double -1.
+
+    The nodes' matrix [[-1, 0], [1/2, -1]] is defective: no modes, yet a finite bound that covers -1, and a verdict.
     """
     linear = jaxfp.linearize(toys.three_points, None, three.hidden)
     modes = jaxfp.spectrum(linear.jacobian, kind="flow")
@@ -115,6 +116,6 @@ def test_what_is_said_to_be_known_is_true(field, params, known):
             h = jnp.asarray(point.hidden)
             q_of = lambda x: jnp.sum(field(params, x) ** 2) / 2  # noqa: E731
             assert q_of(h) == pytest.approx(point.q, abs=1e-15)
-            np.testing.assert_allclose(jax.grad(q_of)(h), 0, atol=1e-15)
-            eigenvalues = np.linalg.eigvals(jax.jacfwd(lambda x: field(params, x))(h))
+            np.testing.assert_allclose(jax.jit(jax.grad(q_of))(h), 0, atol=1e-15)
+            eigenvalues = np.linalg.eigvals(jax.jit(jax.jacfwd(lambda x: field(params, x)))(h))
             np.testing.assert_allclose(np.sort(eigenvalues.real)[::-1], point.eigenvalues, atol=1e-7)  # defective ones

@@ -91,7 +91,7 @@ def audit(
       Audit.
 
     Raises:
-      ValueError: if the Jacobians do not fit the points or kind contradicts the report.
+      ValueError: if points are neither, the Jacobians do not fit them, or kind contradicts the report.
 
     Example:
       >>> hidden = np.array([[-0.858561], [0.0], [0.858561]])
@@ -102,6 +102,8 @@ def audit(
     Source: Brouwer degree; Good (1953), Biometrika 40:237. The audit of fixed points is ours.
     """
     if not isinstance(points, FixedPoints):
+        if not isinstance(points, tuple) or len(points) != 2:
+            raise ValueError(f"points must be FixedPoints or a pair (hidden, inputs), got {type(points).__name__}.")
         points = _from_arrays(*points, kind or "map")
     report = points.report
     if kind is not None and kind != report.kind:
@@ -270,8 +272,8 @@ def _sentences(audit: Audit) -> list[str]:
             )
         if undecided:
             lines.append(
-                f"The index sum is undecided{at.format(undecided)}: a point is on a continuum, or too near a bifurcation for "
-                "its sign."
+                f"The index sum is undecided{at.format(undecided)}: a point is on a continuum, or too near a "
+                "bifurcation for its sign."
             )
         if not wrong and not undecided:
             lines.append(f"The index sum is +1, as it must be ({audit.reason}): no point is proved missing.")

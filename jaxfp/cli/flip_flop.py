@@ -306,7 +306,7 @@ def explore(
     Example:
       >>> eye = np.eye(3)
       >>> network = as_network("tanh", {"w_rec": eye / 2, "w_in": eye, "w_out": eye, "b_out": np.zeros(3)})
-      >>> explore(0, network, Recipe(), n_candidates=16)[0].audit.index_sum
+      >>> explore(0, network, Recipe(), n_candidates=32)[0].audit.index_sum
       1
     """
     key_trials, key_candidates, key_waves = jax.random.split(jax.random.key(seed), 3)

@@ -66,7 +66,7 @@ def analyze(
     Example:
       >>> from jaxfp import from_arrays
       >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
-      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
+      >>> analysis = analyze(*network, np.ones((32, 3)), None, key=jax.random.key(0), progress=False)
       >>> analysis.audit.index_sum
       1
     """
@@ -121,7 +121,7 @@ def show(console: Console, analysis: Analysis, codes: list[str] | None = None) -
     Example:
       >>> from jaxfp import from_arrays
       >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
-      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
+      >>> analysis = analyze(*network, np.ones((32, 3)), None, key=jax.random.key(0), progress=False)
       >>> console = Console(record=True, quiet=True)
       >>> show(console, analysis)
     """
@@ -191,7 +191,7 @@ def summary(analysis: Analysis, codes: list[str] | None = None) -> dict[str, Any
     Example:
       >>> from jaxfp import from_arrays
       >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
-      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
+      >>> analysis = analyze(*network, np.ones((32, 3)), None, key=jax.random.key(0), progress=False)
       >>> summary(analysis)["fixed_points_by_unstable_dimensions"]
       {'0': 1}
     """
@@ -258,7 +258,7 @@ def write(
       >>> import tempfile
       >>> from jaxfp import from_arrays
       >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
-      >>> analysis = analyze(*network, np.ones((1, 3)), None, key=jax.random.key(0), progress=False)
+      >>> analysis = analyze(*network, np.ones((32, 3)), None, key=jax.random.key(0), progress=False)
       >>> [path.name for path in write(pathlib.Path(tempfile.mkdtemp()), analysis, {})][:2]
       ['fixed_points.npz', 'report.json']
     """
