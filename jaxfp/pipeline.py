@@ -3,8 +3,10 @@
 The user's candidates are the first wave. With until="complete" further waves follow at each input, seeded from the
 points known there (mixtures of the attractors, steps along the unstable directions of the saddles) and, since the
 user's candidates may all lie in one basin, from trajectories that begin anywhere in the box. They end when
-(a) the index sum is +1 with every sign certain and (b) after that one whole wave added no fixed point. Without a
-degree guarantee (a) cannot be asked, and two waves in a row must add none.
+(a) the index sum is +1 with every sign certain, (b) after that one whole wave added no fixed point, and (b') the waves
+since then found nine tenths of the known saddles again, from starts that are not steps from them. Without (b') a pair
+of missing points whose indices cancel slips through: a wave that misses the saddles that are known proves nothing
+about others. Without a degree guarantee (a) cannot be asked, and two waves in a row must add none.
 """
 
 import time
@@ -40,8 +42,9 @@ from jaxfp.types import (
 
 _Rows = TypeVar("_Rows", bound=tuple)
 
-_N_SEEDED = 128  # candidates of one seeded wave, per input
-_N_ANYWHERE = 32  # of them, states of trajectories from anywhere
+_N_SEEDED = 256  # candidates of one seeded wave, per input
+_N_ANYWHERE = 64  # of them, states of trajectories from anywhere
+_REFOUND = 0.9  # share of the known saddles that quiet waves must have found again
 _MAX_WAVES = 16  # seeded waves before a search that never settles is given up, and says so
 
 
@@ -82,8 +85,9 @@ def find_fixed_points(
       unique_tolerance: distance within which two points are one, activation units; by default what the polish
         resolves: 2 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points.
       until: "all": every candidate is searched once. "complete": then waves seeded from the points found follow,
-        until for each input (a) the index sum is +1 with every sign certain and (b) after that one whole seeded wave
-        added no point; without a degree guarantee, until two seeded waves in a row added none.
+        until for each input (a) the index sum is +1 with every sign certain, (b) after that one whole seeded wave
+        added no point, and (b') such waves found nine tenths of the known saddles again; without a degree guarantee,
+        until two seeded waves in a row added none, and (b').
       bounded: True if the map is known to send some box into itself (or the flow to point inward on a ball). None:
         ask `step_fn.bounded`, for a map; adapters know.
       chunk_size: lanes in flight at once; memory is chunk_size * n_hidden^2 numbers.
@@ -289,53 +293,74 @@ def _complete(problem: judgment.Problem, points: FixedPoints, candidates: np.nda
     report = points.report
     n_inputs = len(report.unresolved)
     quiet = np.zeros(n_inputs, int)  # waves in a row, begun with (a) met, that added no fixed point
-    needed = 1 if report.bounded else 2
+    again = np.zeros(len(points.hidden), bool)  # points that these waves found again
+    met = np.zeros(n_inputs, bool)
     for number in range(_MAX_WAVES):
         jacobians = _jacobians(problem, points)
         sums = completeness.audit(points, jacobians).index_sums
         sums_met = np.array([s == 1 or not report.bounded for s in sums])
+        group = completeness.input_group_of(points.inputs, report.inputs, len(points.hidden))
         quiet[~sums_met] = 0
-        waiting = np.flatnonzero(quiet < needed)
+        again &= sums_met[group]
+        linear = modes.spectrum(jacobians, kind=problem.kind)
+        saddle = (points.status == FIXED) & points.isolated & (linear.n_unstable > 0)
+        met = quiet >= (1 if report.bounded else 2)
+        met &= [again[saddle & (group == g)].sum() >= _REFOUND * (saddle & (group == g)).sum() for g in range(n_inputs)]
+        waiting = np.flatnonzero(~met)
         if not len(waiting):
             break
-        group = completeness.input_group_of(points.inputs, report.inputs, len(points.hidden))
         wave_key = jax.random.fold_in(key, number)
-        starts = [
-            _seeds(
-                problem,
-                take(points, group == g),
-                jacobians[group == g],
-                candidates,
-                None if report.inputs is None else report.inputs[g],
-                jax.random.fold_in(wave_key, g),
-            )
-            for g in waiting
-        ]
-        drives = None if report.inputs is None else np.repeat(report.inputs[waiting], _N_SEEDED, axis=0)
-        found = judgment.search_wave(problem, np.concatenate(starts).astype(problem.dtype), drives).points
-        new = take(found, _not_known(problem, points, found))
+        aimed, steps = zip(
+            *(
+                _seeds(
+                    problem,
+                    take(points, group == g),
+                    take(linear, group == g),
+                    candidates,
+                    None if report.inputs is None else report.inputs[g],
+                    jax.random.fold_in(wave_key, g),
+                )
+                for g in waiting
+            ),
+            strict=True,
+        )
+        drives = None
+        if report.inputs is not None:
+            owner = [np.repeat(waiting, [len(x) for x in part]) for part in (aimed, steps)]
+            drives = report.inputs[np.concatenate(owner)]
+        starts = np.concatenate([*aimed, *steps]).astype(problem.dtype)
+        wave = judgment.search_wave(problem, starts, drives)
+        same = _known_as(problem, points, wave.points)
+        # A step from a saddle that falls back to it says nothing about what such waves can find.
+        reached = wave.label[: sum(map(len, aimed))]
+        reached = same[reached[reached >= 0]]
+        again[reached[reached >= 0]] = True
+
+        new = take(wave.points, same < 0)
         new = new._replace(n_hits=np.zeros_like(new.n_hits))  # hits are the user's candidates alone
-        report.waves.append(_wave_record(new, _N_SEEDED * len(waiting), seeded=True))
-        fixed = take(new, new.status == FIXED)
-        group = completeness.input_group_of(fixed.inputs, report.inputs, len(fixed.hidden))
+        report.waves.append(_wave_record(new, len(starts), seeded=True))
+        points, again = _joined(points, new), np.concatenate([again, np.zeros(len(new.hidden), bool)])
         quiet[waiting] += sums_met[waiting]
-        quiet[group] = 0
-        points = _joined(points, new)
-    return points._replace(report=report._replace(seeded_waves_met=quiet >= needed))
+        fixed = take(new, new.status == FIXED)
+        fresh = completeness.input_group_of(fixed.inputs, report.inputs, len(fixed.hidden))
+        quiet[fresh] = 0
+        again &= ~np.isin(completeness.input_group_of(points.inputs, report.inputs, len(points.hidden)), fresh)
+    return points._replace(report=report._replace(seeded_waves_met=met))
 
 
 def _seeds(
     problem: judgment.Problem,
     here: FixedPoints,
-    jacobians: np.ndarray,
+    linear: modes.Modes,
     candidates: np.ndarray,
     inputs: np.ndarray | None,
     key: jax.Array,
-) -> np.ndarray:
-    """One seeded wave at one input: three quarters from the points known there, one quarter from anywhere."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """One seeded wave at one input: aimed at what is missing, or from anywhere; and steps from the known saddles."""
+    p = problem
     key_known, key_anywhere = jax.random.split(key)
     isolated = (here.status == FIXED) & here.isolated
-    hidden, linear = here.hidden[isolated], modes.spectrum(jacobians[isolated], kind=problem.kind)
+    hidden, linear = here.hidden[isolated], take(linear, isolated)
     is_saddle = linear.n_unstable > 0
     usual = candidates[np.isfinite(candidates).all(1)].astype(np.float64)
     n = here.hidden.shape[1]
@@ -348,10 +373,9 @@ def _seeds(
     ]
     center = np.median(np.concatenate([usual, pool]), axis=0)
     spread = float(np.median(np.linalg.norm(np.concatenate([usual, pool]) - center, axis=1)))
-    known = seeding.seed_candidates(
+    mixtures, steps = seeding.seed_candidates(
         key_known, _N_SEEDED - _N_ANYWHERE, pool, hidden[is_saddle], np.reshape(projectors, (-1, n, n)), spread
     )
-    p = problem
     # Where no box is known: ten times as far out, unit by unit, as the points and the candidates are.
     reach = 10 * np.abs(np.concatenate([usual, pool]) - center).max(axis=0)
     lower, upper = (center - reach, center + reach) if p.box is None else p.box(inputs)
@@ -359,7 +383,7 @@ def _seeds(
     anywhere = seeding.wander_candidates(
         key_anywhere, p.step_fn, p.params, inputs, lower, upper, _N_ANYWHERE, n_time=64 if p.kind == "map" else 0
     )
-    return np.concatenate([known, np.asarray(anywhere)])
+    return np.concatenate([mixtures, np.asarray(anywhere)]), steps
 
 
 def _onto_unstable(right: np.ndarray, n_unstable: int) -> np.ndarray:
@@ -380,16 +404,16 @@ def _jacobians(problem: judgment.Problem, points: FixedPoints) -> np.ndarray:
     return jacobians + np.eye(jacobians.shape[-1]) if p.kind == "map" else jacobians
 
 
-def _not_known(problem: judgment.Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
-    """Which new points are the same as none of the known ones."""
+def _known_as(problem: judgment.Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
+    """The known point that each new one is the same as, or -1."""
     both = _joined(known, new)
     rank = np.arange(len(both.hidden), dtype=float)  # the known come first, so they represent
     # A slow and a fixed point are never the same: the status tells them apart as inputs do.
     apart = both.status[:, None].astype(float)
     apart = apart if both.inputs is None else np.concatenate([both.inputs, apart], 1)
     tolerance = judgment.tolerances(problem, both.hidden, both.status)
-    owner = dedupe.representatives(both.hidden, apart, rank, tolerance)
-    return (owner == np.arange(len(owner)))[len(known.hidden) :]
+    owner = dedupe.representatives(both.hidden, apart, rank, tolerance)[len(known.hidden) :]
+    return np.where(owner < len(known.hidden), owner, -1)
 
 
 def _joined(known: FixedPoints, new: FixedPoints) -> FixedPoints:

@@ -72,33 +72,55 @@ def test_only_typed_keys():
             jaxfp.sample_candidates(bad, STATES, 1)
 
 
+SADDLES, UNSTABLE = 5 * np.eye(10)[:2], np.stack([np.diag(np.eye(10)[8]), np.diag(np.eye(10)[9])])
+
+
 @pytest.fixture(scope="module")
-def seeds():
-    """1,024 seeds from ten attractors at unit vectors, so that a mixture shows its own weights."""
-    saddles, unstable = 5 * np.eye(10)[:2], np.stack([np.diag(np.eye(10)[8]), np.diag(np.eye(10)[9])])
-    return seeding.seed_candidates(jax.random.key(0), 1024, np.eye(10), saddles, unstable, 1e-9)
+def mixtures():
+    """Mixtures of ten attractors and two saddles at multiples of unit vectors: a mixture shows its own weights."""
+    return seeding.seed_candidates(jax.random.key(0), 1536, np.eye(10), SADDLES, UNSTABLE, 1e-9)[0]
 
 
-def test_half_of_the_seeds_are_mixtures_of_2_4_8_and_all(seeds):
-    """Mixtures have equal weights 1/2, 1/4, 1/8 or 1/10 of that many attractors, each size about as often."""
-    mixtures = seeds[:512]
-    assert seeds.dtype == np.float64
-    np.testing.assert_allclose(mixtures.sum(1), 1, atol=1e-8)  # the noise here is 1e-10 a unit
-    sizes = (mixtures > 0.05).sum(1)
-    for row, size in zip(mixtures, sizes, strict=True):
+def test_a_third_of_the_seeds_are_means_of_2_4_8_and_all_attractors(mixtures):
+    """Weights are 1/2, 1/4, 1/8 or 1/10 of that many attractors, each size about as often."""
+    assert mixtures.dtype == np.float64
+    assert mixtures.shape == (1024, 10)
+    ours = mixtures[:512]
+    np.testing.assert_allclose(ours.sum(1), 1, atol=1e-8)  # the noise here is 1e-10 a unit
+    sizes = (ours > 0.05).sum(1)
+    for row, size in zip(ours, sizes, strict=True):
         np.testing.assert_allclose(np.sort(row)[-size:], 1 / size, atol=1e-8)
     found, counts = np.unique(sizes, return_counts=True)
     assert found.tolist() == [2, 4, 8, 10]
     assert abs(counts - 128).max() < 5 * np.sqrt(512 * 0.25 * 0.75)
-    assert len({tuple(np.flatnonzero(row > 0.05)) for row in mixtures[sizes == 2]}) > 35  # of the 45 pairs
+    assert len({tuple(np.flatnonzero(row > 0.05)) for row in ours[sizes == 2]}) > 35  # of the 45 pairs
 
 
-def test_the_other_half_steps_off_the_saddles_both_ways():
+def test_a_third_are_means_of_2_or_4_points_saddles_too(mixtures):
+    """The second third mixes all twelve points: the saddles at 5 e_0 and 5 e_1 stand out in about as many as chance."""
+    theirs = mixtures[512:]
+    with_saddle = (theirs[:, :2] > 1.2).any(1)  # 5/4 at least, an attractor gives at most 1/2
+    chance = 0.5 * (1 - (10 * 9) / (12 * 11)) + 0.5 * (1 - (10 * 9 * 8 * 7) / (12 * 11 * 10 * 9))
+    assert abs(with_saddle.mean() - chance) < 5 * np.sqrt(chance * (1 - chance) / 512)
+
+
+def test_pairs_of_a_cube_are_its_edges():
+    """Extremal pairs of the corners of a cube are neighbors, where random pairs mostly are diagonals: 12 of 28."""
+    corners = np.array([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])
+    seeds, _ = seeding.seed_candidates(jax.random.key(0), 600, corners, np.zeros((0, 3)), np.zeros((0, 3, 3)), 0.0)
+    extremal = seeds[:300].round(6)
+    n_zeros = (extremal == 0).sum(1)  # the middle of an edge has one, of a face two, of the cube three
+    assert len({tuple(row) for row in extremal[n_zeros == 1]}) == 12
+    assert len({tuple(row) for row in extremal[n_zeros == 2]}) == 6
+    assert (n_zeros == 2).sum() > 10  # random sets of four are faces in 6 of 70
+
+
+def test_a_third_steps_off_the_saddles_both_ways():
     """Steps stay in the unstable span, no longer than `scale`, and go both ways from every saddle."""
-    saddles, unstable = 5 * np.eye(10)[:2], np.stack([np.diag(np.eye(10)[8]), np.diag(np.eye(10)[9])])
-    steps = seeding.seed_candidates(jax.random.key(0), 256, np.eye(10), saddles, unstable, 0.25)[128:]
+    steps = seeding.seed_candidates(jax.random.key(0), 384, np.eye(10), SADDLES, UNSTABLE, 0.25)[1]
+    assert len(steps) == 128
     which = steps[:, :2].argmax(1)
-    move = steps - saddles[which]
+    move = steps - SADDLES[which]
     for saddle in (0, 1):
         along = move[which == saddle][:, 8 + saddle]
         assert (along > 0).any()
@@ -113,7 +135,7 @@ def test_seeds_depend_on_the_key_alone():
     """The same key gives the same seeds, another key others; without saddles all are mixtures."""
     one = np.eye(3)
     none = np.zeros((0, 3)), np.zeros((0, 3, 3))
-    first, second, other = (seeding.seed_candidates(jax.random.key(k), 8, one, *none, 0.0) for k in (0, 0, 1))
+    first, second, other = (seeding.seed_candidates(jax.random.key(k), 8, one, *none, 0.0)[0] for k in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert abs(first - other).max() > 0.1
     np.testing.assert_allclose(first.sum(1), 1, rtol=1e-15)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxfp import io
+from jaxfp import io, pipeline
+from jaxfp.analysis import completeness, linearization
 from jaxfp.cli import flip_flop
 from jaxfp.types import FIXED
 
@@ -52,3 +53,22 @@ def test_gated_memories_have_eight_stable_points(cell):
     codes = flip_flop.sign_codes(network, analysis.points.hidden)
     assert len({codes[p] for p in np.flatnonzero(stable)}) == stable.sum() == 8
     assert analysis.audit.index_sum == 1
+
+
+def test_a_right_sum_does_not_end_a_search_that_misses_a_cancelling_pair(tanh_network, tanh_analysis):
+    """Candidates at 25 of the 27 points, without a saddle of index 1 and one of 2: the sum is +1, yet all 27 come.
+
+    Seed 4 of the tanh recipe was once called complete at such a set.
+    """
+    points, modes = tanh_analysis[0].points, tanh_analysis[0].modes
+    left_out = [np.flatnonzero(modes.n_unstable == index)[0] for index in (1, 2)]
+    known = np.delete(points.hidden, left_out, axis=0).astype(np.float32)
+    step_fn, params, _ = tanh_network
+    once = pipeline.find_fixed_points(step_fn, params, known)
+    assert len(once.hidden) == 25
+    assert completeness.audit(once, linearization.linearize(step_fn, params, once.hidden)).index_sum == 1
+
+    found = pipeline.find_fixed_points(step_fn, params, known, until="complete")
+    nearest = np.abs(found.hidden[None] - points.hidden[:, None]).max(-1).min(1)
+    assert len(found.hidden) == 27
+    assert nearest.max() < 1e-12

@@ -125,12 +125,12 @@ def seed_candidates(
     saddles: np.ndarray,
     unstable: np.ndarray,
     scale: float,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Candidates aimed at what is still missing, from the points known so far at one input.
 
-    Half are mixtures of attractors: means of 2, 4, 8 and of all, with noise, every other one of attractors that lie
-    together on the border of their convex hull, as those around a saddle do; half are steps from saddles, up to
-    `scale`, along random combinations of their unstable directions, both ways. Without saddles all are mixtures.
+    A third are means of 2, 4, 8 or all attractors that lie together on the border of their convex hull, as those around
+    a saddle do; a third are means of 2 or 4 of all points, saddles too; both with noise. A third are steps from the
+    saddles, up to `scale`, along random combinations of their unstable directions, both ways.
 
     Args:
       key: typed PRNG key.
@@ -141,34 +141,46 @@ def seed_candidates(
       scale: activation units, the size of the region of interest.
 
     Returns:
-      (n_candidates, n_hidden) float64.
+      Mixtures and steps, float64, (n_mixtures, n_hidden) and (n_steps, n_hidden), n_candidates together; without
+      saddles all are mixtures.
 
     Example:
       >>> one = np.ones((1, 2))
-      >>> seed_candidates(jax.random.key(0), 4, one, one[:0], np.zeros((0, 2, 2)), 0.0).tolist()
-      [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+      >>> seed_candidates(jax.random.key(0), 3, one, one[:0], np.zeros((0, 2, 2)), 0.0)[0].tolist()
+      [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    n_attractors, n_hidden = attractors.shape
-    n_steps = n_candidates // 2 if len(saddles) else 0
+    everything = np.concatenate([attractors, saddles])
+    n_steps = n_candidates // 3 if len(saddles) else 0
+    n_mixtures = n_candidates - n_steps
     # A power of two of columns: as points are found, the program for the draws stays the same.
-    drawn = _draw(key, n_candidates, n_hidden, 1 << (n_attractors - 1).bit_length())
+    drawn = _draw(key, n_candidates, attractors.shape[1], 1 << (len(everything) - 1).bit_length())
     share, order, blur, which, far = (np.asarray(x, np.float64) for x in drawn)
+    blur = 0.1 * scale / attractors.shape[1] ** 0.5 * blur
 
-    sizes = np.unique([s for s in (2, 4, 8) if s <= n_attractors] + [n_attractors])
-    size = sizes[(share * len(sizes)).astype(int)]
-    draws = order[:, :n_attractors] - 0.5
+    half = n_mixtures // 2
     centered = attractors - attractors.mean(0)
-    # Every other set is extremal in a random direction: edges and faces of the attractors' hull, not diagonals.
-    draws[::2] = draws[::2] @ (centered @ centered.T)
-    rank = draws.argsort(axis=1).argsort(axis=1)
-    mixtures = (rank < size[:, None]) / size[:, None] @ attractors + 0.1 * scale / n_hidden**0.5 * blur
+    outward = (order[:half, : len(attractors)] - 0.5) @ (centered @ centered.T)  # height in a random direction
+    mixtures = np.concatenate(
+        [
+            _means(attractors, outward, (2, 4, 8, len(attractors)), share[:half]),
+            _means(everything, order[half:n_mixtures, : len(everything)], (2, 4), share[half:n_mixtures]),
+        ]
+    )
+    mixtures += blur[:n_mixtures]
     if not n_steps:
-        return mixtures
-
+        return mixtures, mixtures[:0]
     saddle = (which[:n_steps] * len(saddles)).astype(int)
-    way = np.einsum("snm,sm->sn", unstable[saddle], blur[:n_steps])
+    way = np.einsum("snm,sm->sn", unstable[saddle], blur[n_mixtures:])
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.finfo(float).tiny)
-    return np.concatenate([mixtures[n_steps:], saddles[saddle] + scale * far[:n_steps, None] * way])
+    return mixtures, saddles[saddle] + scale * far[:n_steps, None] * way
+
+
+def _means(points: np.ndarray, height: np.ndarray, sizes: tuple[int, ...], share: np.ndarray) -> np.ndarray:
+    """Means of the lowest few points, a row of heights each; how many is drawn from the sizes that there are."""
+    possible = np.unique(np.minimum(sizes, len(points)))
+    size = possible[(share * len(possible)).astype(int)]
+    rank = height.argsort(axis=1).argsort(axis=1)
+    return (rank < size[:, None]) / size[:, None] @ points
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
