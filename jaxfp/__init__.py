@@ -5,8 +5,9 @@ from jaxfp.analysis.linearization import Linearization, linearize
 from jaxfp.analysis.modes import Modes, spectrum
 from jaxfp.dynamics import q, residual, simulate, speed
 from jaxfp.models.adapters import from_arrays, from_linen, from_nnx
-from jaxfp.pipeline import find_fixed_points, take
+from jaxfp.pipeline import find_fixed_points
 from jaxfp.search.candidates import sample_candidates
+from jaxfp.search.dedupe import take
 from jaxfp.search.engine import build_search
 from jaxfp.search.solvers.gradient import gradient
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt

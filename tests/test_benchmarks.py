@@ -29,3 +29,12 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
 def test_says_how_it_is_run(script):
     """The docstring of a benchmark holds the command that runs it."""
     assert f"python benchmarks/{script.name}" in script.read_text()
+
+
+def test_the_committed_table_is_what_readme_says():
+    """README: all fifteen networks have the 27 points of the cube, index sum +1, and were called complete."""
+    rows = json.loads((BENCHMARKS / "flip_flop_seeds" / "table.json").read_text())["rows"]
+    assert len(rows) == 15
+    assert all(row["by_index"] == {"0": 8, "1": 12, "2": 6, "3": 1} for row in rows)
+    assert all(row["index_sum"] == 1 and row["complete"] and len(row["stable_codes"]) == 8 for row in rows)
+    assert all(row["memories_held"] == 8 and row["sign_accuracy"] >= 0.999 for row in rows)

@@ -21,7 +21,7 @@ search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylo
 search.engine search.dedupe search.polish search.judgment
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.topology
 analysis.continuation analysis.cycles analysis.manifolds
-pipeline jslds
+completion pipeline jslds
 jaxfp
 io plotting
 cli.report cli.flip_flop cli.find cli.__init__ __main__

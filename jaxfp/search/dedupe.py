@@ -6,8 +6,12 @@ along a line attractor cannot chain into one; the order is a property of the set
 nothing; and nobody is dropped for being alone.
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 from scipy.spatial import cKDTree
+
+_Rows = TypeVar("_Rows", bound=tuple)
 
 
 def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
@@ -62,3 +66,23 @@ def input_groups(inputs: np.ndarray | None, n_points: int) -> tuple[np.ndarray, 
         return np.zeros(n_points, int), None
     distinct, group = np.unique(inputs, axis=0, return_inverse=True)
     return group.reshape(-1), distinct
+
+
+def take(rows: _Rows, keep: Any) -> _Rows:
+    """Filter or reorder the rows of a result tuple.
+
+    Args:
+      rows: NamedTuple whose arrays share their leading axis, e.g. FixedPoints, Linearization, Modes; its report and
+        its None fields are kept as they are.
+      keep: boolean mask, index array or slice over the leading axis.
+
+    Returns:
+      The same kind of tuple.
+
+    Example:
+      >>> from jaxfp import SLOW, find_fixed_points
+      >>> points = find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
+      >>> take(points, points.status == SLOW).hidden.shape
+      (0, 2)
+    """
+    return type(rows)(*(x[keep] if hasattr(x, "shape") else x for x in rows))
