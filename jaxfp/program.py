@@ -78,8 +78,9 @@ def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.
       inputs: array of shape (n_inputs,), or None.
 
     Returns:
-      Scalar: the least of g and 1 - g over every output g of `logistic`, at any depth outside loops; infinite for a
-      step without gates.
+      Scalar: the least of g and 1 - g over every gate g, at any depth outside loops; infinite for a step without gates.
+      A gate is an output of `logistic`; what exp(x) makes of 1 / (1 + exp(x)); or a tanh, times a number or not, that
+      a number is added to, as in (1 + tanh(x)) / 2. A tanh by itself is an activation.
 
     Example:
       >>> float(gate_margin(lambda p, h, u: jax.nn.sigmoid(h), None, jnp.array([100.0, 0.0]), None))
@@ -88,9 +89,25 @@ def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.
     closed = jax.make_jaxpr(step_fn)(params, hidden, inputs)
     margins = [jnp.full((), jnp.inf, hidden.dtype)]
 
+    squashed: dict[Any, jax.Array] = {}  # tanh outputs, also after multiplication by a number
+
+    def add_gate(gate: jax.Array, complement: jax.Array) -> None:
+        margins.append(jnp.min(jnp.minimum(gate, complement)).astype(hidden.dtype))
+
     def visit(eqn: Any, out: Any) -> None:
-        if eqn.primitive.name == "logistic":
-            margins.append(jnp.min(jnp.minimum(out, 1 - out)).astype(hidden.dtype))
+        name = eqn.primitive.name
+        if name == "logistic":
+            add_gate(out, 1 - out)
+        elif name == "exp":
+            add_gate(1 / (1 + out), 1 / (1 + 1 / out))
+        elif name == "tanh":
+            squashed[eqn.outvars[0]] = out
+        elif name in ("mul", "div", "add", "sub") and any(isinstance(v, jex.Literal) for v in eqn.invars):
+            for tanh in [squashed[v] for v in eqn.invars if not isinstance(v, jex.Literal) and v in squashed]:
+                if name in ("mul", "div"):
+                    squashed[eqn.outvars[0]] = tanh
+                else:
+                    add_gate((1 + tanh) / 2, (1 - tanh) / 2)
 
     _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((params, hidden, inputs)), visit)
     return jnp.min(jnp.stack(margins))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import systems
 
-from jaxfp import program
+from jaxfp import pipeline, program
 
 
 def in_jit(params, hidden, inputs):
@@ -98,3 +98,28 @@ def test_gate_margin_is_the_distance_of_the_most_saturated_gate(dtype):
 def test_gate_margin_without_gates_is_infinite():
     """A step without sigmoids has no gate to saturate, however large its state."""
     assert program.gate_margin(systems.tanh_row, 1e3 * jnp.eye(2), jnp.ones(2), None) == np.inf
+
+
+def exp_gate(params, hidden, inputs):
+    """One step with the gate written out: z = 1 / (1 + exp(-x))."""
+    z = 1 / (1 + jnp.exp(-(hidden + params)))
+    return z * hidden + (1 - z) * jnp.tanh(hidden)
+
+
+def tanh_gate(params, hidden, inputs):
+    """One step with the gate as z = 1/2 + 1/2 tanh(x / 2)."""
+    z = 0.5 + 0.5 * jnp.tanh((hidden + params) / 2)
+    return z * hidden + (1 - z) * jnp.tanh(hidden)
+
+
+@pytest.mark.parametrize("step", [exp_gate, tanh_gate])
+def test_a_gate_is_known_however_it_is_written(step):
+    """Gates by exp and by tanh have the margin 1 / (1 + e^|x|), too, and saturated ones give no fixed points."""
+    with jax.enable_x64(True):
+        for x in (-3.0, 0.5, 8.0):
+            margin = program.gate_margin(step, x, jnp.zeros(2), None)
+            np.testing.assert_allclose(margin, 1 / (1 + np.exp(abs(x))), rtol=1e-10)  # 1 - tanh cancels 4 digits at 8
+    starts = np.random.default_rng(0).uniform(-1, 1, (16, 2))
+    points = pipeline.find_fixed_points(step, 60.0, starts, chunk_size=16)
+    assert len(points.hidden) == 0
+    assert points.report.counts["REJECTED"] == 16
