@@ -151,7 +151,7 @@ def residual_fn(step_fn: StepFn, params: Params, inputs: Any, kind: Kind) -> Cal
     check_kind(kind)
 
     def residual_of(hidden: jax.Array) -> jax.Array:
-        with jax.default_matmul_precision("highest"):  # accelerators default to fewer digits (FIELD.md P18)
+        with jax.default_matmul_precision("highest"):  # accelerators default to fewer digits
             moved = step_fn(params, hidden, inputs).astype(hidden.dtype)
         return moved - hidden if kind == "map" else moved
 

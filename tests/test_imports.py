@@ -10,7 +10,7 @@ import jaxfp
 PACKAGE = pathlib.Path(jaxfp.__file__).parent
 MAX_LINES = 450
 
-# The order of DESIGN.md section 1, file by file. A module may import from those above it, never from itself or below;
+# The order of the modules, file by file. A module may import from those above it, never from itself or below;
 # a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no files, figures or cli.
 WRITTEN = """
 types program dynamics

@@ -111,10 +111,13 @@ def test_at_the_bifurcation_there_is_one_whose_sign_nobody_knows():
 ])  # fmt: skip
 def test_what_is_said_to_be_known_is_true(field, params, known):
     """At every known point q and the eigenvalues are those of the field, and q is stationary there."""
+
+    def q_of(x):
+        return jnp.sum(field(params, x) ** 2) / 2
+
     with jax.enable_x64(True):
         for point in known:
             h = jnp.asarray(point.hidden)
-            q_of = lambda x: jnp.sum(field(params, x) ** 2) / 2  # noqa: E731
             assert q_of(h) == pytest.approx(point.q, abs=1e-15)
             np.testing.assert_allclose(jax.jit(jax.grad(q_of))(h), 0, atol=1e-15)
             eigenvalues = np.linalg.eigvals(jax.jit(jax.jacfwd(lambda x: field(params, x)))(h))

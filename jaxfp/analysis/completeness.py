@@ -20,7 +20,7 @@ from jaxfp import dynamics
 from jaxfp.search import dedupe
 from jaxfp.types import FIXED, FixedPoints, Kind, Report
 
-SINGLES_LIMIT = 0.01  # DESIGN.md 3.4 (c): singletons in the user's own wave are under 1 %
+SINGLES_LIMIT = 0.01  # of the user's own candidates; above it, more of them would find more
 
 
 class Audit(NamedTuple):
@@ -283,7 +283,7 @@ def _sentences(audit: Audit) -> list[str]:
             "ends at a fixed point not seen yet, or unanswered."
         )
     if audit.waves_met.all() and len(audit.waves_met):
-        lines.append("Seeded waves aimed at what might be missing added no point.")
+        lines.append("The last seeded waves, aimed at what might be missing, added no fixed point.")
     elif audit.waves_met.any():
         lines.append(f"Seeded waves ended without a new point at {audit.waves_met.sum()} of {n_inputs} inputs.")
     if audit.complete:

@@ -116,7 +116,7 @@ def _done(
     eps = float(jnp.finfo(hidden.dtype).eps)
     speed = jnp.linalg.norm(r)
     at_floor = speed <= floor(jacobian, hidden)
-    # ||J'J||_F^(1/2) bounds ||J|| within n^(1/4). eps^(2/3): below DESIGN's 10 sqrt(eps) in float64, above float32
+    # ||J'J||_F^(1/2) bounds ||J|| within n^(1/4). eps^(2/3): below judgment's 10 sqrt(eps) in float64, above float32
     # noise.
     stationary = jnp.linalg.norm(gradient) <= eps ** (2 / 3) * jnp.sqrt(jnp.linalg.norm(normal)) * speed
     stuck = jnp.linalg.norm(move) <= eps * (jnp.linalg.norm(hidden) + eps**0.5)
