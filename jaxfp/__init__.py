@@ -1,44 +1,48 @@
 """Fixed and slow points of recurrent networks: find all, say how sure, linearize, read the mechanism."""
 
-from jaxfp.analysis.completeness import Audit, audit
-from jaxfp.analysis.linearization import Linearization, linearize
-from jaxfp.analysis.modes import Modes, spectrum
-from jaxfp.dynamics import q, residual, simulate, speed
-from jaxfp.models.adapters import from_arrays, from_linen, from_nnx
-from jaxfp.pipeline import find_fixed_points
-from jaxfp.search.candidates import sample_candidates
-from jaxfp.search.dedupe import take
-from jaxfp.search.engine import build_search
-from jaxfp.search.solvers.gradient import gradient
-from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
-from jaxfp.types import FIXED, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "FIXED",
-    "MAX_STEPS",
-    "NONFINITE",
-    "REJECTED",
-    "SLOW",
-    "Audit",
-    "FixedPoints",
-    "Linearization",
-    "Modes",
-    "Report",
-    "audit",
-    "build_search",
-    "find_fixed_points",
-    "from_arrays",
-    "from_linen",
-    "from_nnx",
-    "gradient",
-    "levenberg_marquardt",
-    "linearize",
-    "q",
-    "residual",
-    "sample_candidates",
-    "simulate",
-    "spectrum",
-    "speed",
-    "take",
-]
+    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "FixedPoints", "Linearization", "Modes", "Report",
+    "audit", "build_search", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gradient",
+    "levenberg_marquardt", "linearize", "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "take",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    from jaxfp import io as io
+    from jaxfp.analysis.completeness import Audit, audit
+    from jaxfp.analysis.linearization import Linearization, linearize
+    from jaxfp.analysis.modes import Modes, spectrum
+    from jaxfp.dynamics import q, residual, simulate, speed
+    from jaxfp.models.adapters import from_arrays
+    from jaxfp.models.flax_adapters import from_linen, from_nnx
+    from jaxfp.pipeline import find_fixed_points
+    from jaxfp.search.candidates import sample_candidates
+    from jaxfp.search.dedupe import take
+    from jaxfp.search.engine import build_search
+    from jaxfp.search.solvers.gradient import gradient
+    from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+    from jaxfp.types import FIXED, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
+else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
+    _HOMES = {
+        "Audit audit": "analysis.completeness", "Linearization linearize": "analysis.linearization",
+        "Modes spectrum": "analysis.modes", "q residual simulate speed": "dynamics", "from_arrays": "models.adapters",
+        "from_linen from_nnx": "models.flax_adapters", "find_fixed_points": "pipeline",
+        "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
+        "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",
+        "FIXED MAX_STEPS NONFINITE REJECTED SLOW FixedPoints Report": "types",
+    }  # fmt: skip
+
+    def __getattr__(name: str) -> Any:
+        if name == "io":
+            return importlib.import_module("jaxfp.io")
+        for names, home in _HOMES.items():
+            if name in names.split():
+                globals()[name] = value = getattr(importlib.import_module(f"jaxfp.{home}"), name)
+                return value
+        raise AttributeError(f"module 'jaxfp' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return [*globals(), *__all__, "io"]

@@ -12,18 +12,22 @@ Without (b') a pair of missing points whose indices cancel slips through: a wave
 proves nothing about others. Without a degree guarantee (a) cannot be asked, and two waves in a row must add none.
 """
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxfp.analysis import completeness, modes
+from jaxfp import dynamics
+from jaxfp.analysis import completeness
 from jaxfp.search import candidates as seeding
-from jaxfp.search import dedupe, judgment, polish
-from jaxfp.types import FIXED, SLOW, FixedPoints
+from jaxfp.search import dedupe, judgment, polish, wave
+from jaxfp.types import FIXED, SLOW, FixedPoints, Kind, Params, Report, StepFn
 
 _N_SEEDED = 256  # candidates of one seeded wave, per input
 _N_ANYWHERE = 64  # of them, states of trajectories from anywhere
+_N_WAYS = 4  # random vectors that are grown at each point
+_N_USUAL = 1024  # of the user's candidates, to see where they lie
 _REFOUND = 0.9  # share of the known saddles that quiet waves must have found again
 _MAX_WAVES = 16  # seeded waves before a search that never settles is given up, and says so
 
@@ -52,12 +56,15 @@ def wave_record(new: FixedPoints, n_lanes: int, *, seeded: bool) -> dict[str, An
     }
 
 
-def complete(problem: judgment.Problem, points: FixedPoints, candidates: np.ndarray, key: jax.Array) -> FixedPoints:
+def complete(
+    problem: judgment.Problem, known: wave.Known, report: Report, candidates: np.ndarray, key: jax.Array
+) -> FixedPoints:
     """Seeded waves, at each input until its stop rule is met. Needs x64 in scope.
 
     Args:
       problem: see `judgment.Problem`.
-      points: of the user's own wave, with their report.
+      known: what the user's own wave found.
+      report: of that wave.
       candidates: (n_candidates, n_hidden), the user's own.
       key: typed PRNG key; the waves are a function of it.
 
@@ -70,20 +77,21 @@ def complete(problem: judgment.Problem, points: FixedPoints, candidates: np.ndar
       >>> points.report.seeded_waves_met.tolist()  # by way of this function
       [True]
     """
-    report = points.report
-    n_inputs = len(report.unresolved)
+    n_inputs, n_hits = len(report.unresolved), known.points.n_hits
     quiet = np.zeros(n_inputs, int)  # waves in a row, begun with (a) met, that added no fixed point
-    again = np.zeros(len(points.hidden), bool)  # points that these waves found again
+    again = np.zeros(len(n_hits), bool)  # points that these waves found again
     met = np.zeros(n_inputs, bool)
+    local = _nothing_local(candidates.shape[1])
     for number in range(_MAX_WAVES):
-        jacobians = _jacobians(problem, points)
-        sums = completeness.audit(points, jacobians).index_sums
-        sums_met = np.array([s == 1 or not report.bounded for s in sums])
+        points = known.points
+        local = _looked_at(problem, points, local, jax.random.fold_in(key, _MAX_WAVES))
         group = completeness.input_group_of(points.inputs, report.inputs, len(points.hidden))
+        fixed = points.status == FIXED
+        sums = [completeness.sum_of_signs(local.sign[fixed & (group == g)]) for g in range(n_inputs)]
+        sums_met = np.array([s == 1 or not report.bounded for s in sums])
         quiet[~sums_met] = 0
         again &= sums_met[group]
-        linear = modes.spectrum(jacobians, kind=problem.kind)
-        saddle = (points.status == FIXED) & points.isolated & (linear.n_unstable > 0)
+        saddle = fixed & points.isolated & (local.growth > 1)
         met = quiet >= (1 if report.bounded else 2)
         met &= [again[saddle & (group == g)].sum() >= _REFOUND * (saddle & (group == g)).sum() for g in range(n_inputs)]
         waiting = np.flatnonzero(~met)
@@ -94,13 +102,14 @@ def complete(problem: judgment.Problem, points: FixedPoints, candidates: np.ndar
             *(
                 _seeds(
                     problem,
-                    dedupe.take(points, group == g),
-                    dedupe.take(linear, group == g),
+                    points.hidden[known_here],
+                    dedupe.take(local, known_here),
                     candidates,
                     None if report.inputs is None else report.inputs[g],
                     jax.random.fold_in(wave_key, g),
                 )
                 for g in waiting
+                for known_here in [fixed & points.isolated & (group == g)]
             ),
             strict=True,
         )
@@ -109,29 +118,74 @@ def complete(problem: judgment.Problem, points: FixedPoints, candidates: np.ndar
             owner = [np.repeat(waiting, [len(x) for x in part]) for part in (aimed, steps)]
             drives = report.inputs[np.concatenate(owner)]
         starts = np.concatenate([*aimed, *steps]).astype(problem.dtype)
-        wave = judgment.search_wave(problem, starts, drives)
-        same = _known_as(problem, points, wave.points)
+        n_before = len(points.hidden)
+        found = wave.search_wave(problem, starts, drives, known)
+        known = found.known
         # A step from a saddle that falls back to it says nothing about what such waves can find.
-        reached = wave.label[: sum(map(len, aimed))]
-        reached = same[reached[reached >= 0]]
+        reached = found.label[: sum(map(len, aimed))]
+        again = np.concatenate([again, np.zeros(len(known.points.hidden) - n_before, bool)])
         again[reached[reached >= 0]] = True
-
-        new = dedupe.take(wave.points, same < 0)
-        new = new._replace(n_hits=np.zeros_like(new.n_hits))  # hits are the user's candidates alone
+        again[n_before:] = False  # found is not yet found again
+        new = dedupe.take(known.points, np.arange(n_before, len(known.points.hidden)))
         report.waves.append(wave_record(new, len(starts), seeded=True))
-        points, again = _joined(points, new), np.concatenate([again, np.zeros(len(new.hidden), bool)])
         quiet[waiting] += sums_met[waiting]
-        fixed = dedupe.take(new, new.status == FIXED)
-        fresh = completeness.input_group_of(fixed.inputs, report.inputs, len(fixed.hidden))
+        fresh = completeness.input_group_of(new.inputs, report.inputs, len(new.hidden))[new.status == FIXED]
         quiet[fresh] = 0
-        again &= ~np.isin(completeness.input_group_of(points.inputs, report.inputs, len(points.hidden)), fresh)
-    return points._replace(report=report._replace(seeded_waves_met=met))
+        again &= ~np.isin(completeness.input_group_of(known.points.inputs, report.inputs, len(again)), fresh)
+    # Hits are the user's candidates alone.
+    hits = np.concatenate([n_hits, np.zeros(len(known.points.hidden) - len(n_hits), int)])
+    return known.points._replace(n_hits=hits, report=report._replace(seeded_waves_met=met))
+
+
+class _Local(NamedTuple):
+    """What the stop rule and the seeds want to know of each point; zeros where it is not an isolated fixed point."""
+
+    sign: np.ndarray  # (n_points,) index
+    growth: np.ndarray  # (n_points,) a step, of the least stable direction
+    ways: np.ndarray  # (n_points, n_directions, n_hidden) along the unstable directions
+
+
+def _nothing_local(n_hidden: int) -> _Local:
+    return _Local(np.zeros(0, int), np.zeros(0), np.zeros((0, _N_WAYS, n_hidden)))
+
+
+def _looked_at(problem: judgment.Problem, points: FixedPoints, local: _Local, key: jax.Array) -> _Local:
+    """The same for the points that are new since."""
+    p, n_before = problem, len(local.sign)
+    new = np.arange(n_before, len(points.hidden))
+    local = _Local(*(np.concatenate([x, np.zeros((len(new), *x.shape[1:]), x.dtype)]) for x in local))
+    new = new[(points.status[new] == FIXED) & points.isolated[new]]
+    for start in range(0, len(new), p.n_dense):
+        part = new[start : start + p.n_dense]
+        hidden, u = points.hidden[part], None if points.inputs is None else points.inputs[part]
+        _, jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=p.n_dense)
+        if p.kind == "map":
+            jacobians += np.eye(jacobians.shape[-1])
+        local.sign[part] = [
+            completeness.index_sign(j, h, p.kind, p.eps) for j, h in zip(jacobians, hidden, strict=True)
+        ]
+        padded = np.concatenate([part, np.full(p.n_dense - len(part), part[0])])  # one program
+        u = None if points.inputs is None else points.inputs[padded]
+        ways, growth = _grow(p.step_fn, p.kind, p.params, points.hidden[padded], u, key)
+        local.ways[part], local.growth[part] = np.asarray(ways)[: len(part)], np.asarray(growth)[: len(part)]
+    return local
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _grow(
+    step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return dynamics.over_points(
+        lambda h, u: seeding.growing_directions(key, step_fn, params, h, u, kind=kind, n_directions=_N_WAYS),
+        hidden,
+        inputs,
+    )
 
 
 def _seeds(
     problem: judgment.Problem,
-    here: FixedPoints,
-    linear: modes.Modes,
+    hidden: np.ndarray,
+    local: _Local,
     candidates: np.ndarray,
     inputs: np.ndarray | None,
     key: jax.Array,
@@ -139,22 +193,15 @@ def _seeds(
     """One seeded wave at one input: aimed at what is missing, or from anywhere; and steps from the known saddles."""
     p = problem
     key_known, key_anywhere = jax.random.split(key)
-    isolated = (here.status == FIXED) & here.isolated
-    hidden, linear = here.hidden[isolated], dedupe.take(linear, isolated)
-    is_saddle = linear.n_unstable > 0
-    usual = candidates[np.isfinite(candidates).all(1)].astype(np.float64)
-    n = here.hidden.shape[1]
+    is_saddle = local.growth > 1
+    usual = candidates[np.isfinite(candidates).all(1)][:_N_USUAL].astype(np.float64)
     pool = hidden[~is_saddle] if (~is_saddle).sum() > 1 else hidden
     if len(pool) < 2:  # nothing to mix yet: mix with the user's own candidates
-        pool = np.concatenate([pool, usual[:8], np.zeros((1, n))])
-    projectors = [
-        _onto_unstable(right, n_unstable)
-        for right, n_unstable in zip(linear.right[is_saddle], linear.n_unstable[is_saddle], strict=True)
-    ]
+        pool = np.concatenate([pool, usual[:8], np.zeros((1, candidates.shape[1]))])
     center = np.median(np.concatenate([usual, pool]), axis=0)
     spread = float(np.median(np.linalg.norm(np.concatenate([usual, pool]) - center, axis=1)))
     mixtures, steps = seeding.seed_candidates(
-        key_known, _N_SEEDED - _N_ANYWHERE, pool, hidden[is_saddle], np.reshape(projectors, (-1, n, n)), spread
+        key_known, _N_SEEDED - _N_ANYWHERE, pool, hidden[is_saddle], local.ways[is_saddle], spread
     )
     # Where no box is known: ten times as far out, unit by unit, as the points and the candidates are.
     reach = 10 * np.abs(np.concatenate([usual, pool]) - center).max(axis=0)
@@ -164,42 +211,3 @@ def _seeds(
         key_anywhere, p.step_fn, p.params, inputs, lower, upper, _N_ANYWHERE, n_time=64 if p.kind == "map" else 0
     )
     return np.concatenate([mixtures, np.asarray(anywhere)]), steps
-
-
-def _onto_unstable(right: np.ndarray, n_unstable: int) -> np.ndarray:
-    """Orthogonal projector on the span of the unstable modes; on everything where the matrix is defective."""
-    if not np.isfinite(right).all():
-        return np.eye(len(right))
-    unstable = right[:, :n_unstable]
-    basis = np.linalg.svd(np.concatenate([unstable.real, unstable.imag], axis=1))[0][:, :n_unstable]
-    return basis @ basis.T
-
-
-def _jacobians(problem: judgment.Problem, points: FixedPoints) -> np.ndarray:
-    """dF/dh at the points."""
-    p = problem
-    _, jacobians = polish.residual_jacobians(
-        p.step_fn, p.params, points.hidden, points.inputs, kind=p.kind, chunk_size=16
-    )
-    return jacobians + np.eye(jacobians.shape[-1]) if p.kind == "map" else jacobians
-
-
-def _known_as(problem: judgment.Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
-    """The known point that each new one is the same as, or -1."""
-    both = _joined(known, new)
-    rank = np.arange(len(both.hidden), dtype=float)  # the known come first, so they represent
-    # A slow and a fixed point are never the same: the status tells them apart as inputs do.
-    apart = both.status[:, None].astype(float)
-    apart = apart if both.inputs is None else np.concatenate([both.inputs, apart], 1)
-    tolerance = judgment.tolerances(problem, both.hidden, both.status)
-    owner = dedupe.representatives(both.hidden, apart, rank, tolerance)[len(known.hidden) :]
-    return np.where(owner < len(known.hidden), owner, -1)
-
-
-def _joined(known: FixedPoints, new: FixedPoints) -> FixedPoints:
-    """Rows of both, with the report of the first."""
-    columns: dict[str, Any] = {
-        name: None if a is None else np.concatenate([a, b])
-        for name, a, b in zip(FixedPoints._fields[:-1], known[:-1], new[:-1], strict=True)
-    }
-    return known._replace(**columns)

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
 from jaxfp import completion, dynamics, program
 from jaxfp.search import candidates as seeding
-from jaxfp.search import dedupe, judgment
-from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+from jaxfp.search import dedupe, engine, judgment, polish
+from jaxfp.search import wave as waves
 from jaxfp.types import (
     FIXED,
     MAX_STEPS,
@@ -31,6 +30,9 @@ from jaxfp.types import (
     Solver,
     StepFn,
 )
+
+_MATRICES = 4  # of n_hidden^2 numbers that a state with its Jacobian takes
+_N_SPEEDS = 1024  # candidates whose speed is taken: their median is a scale
 
 
 def find_fixed_points(
@@ -47,7 +49,8 @@ def find_fixed_points(
     unique_tolerance: float | None = None,
     until: Literal["all", "complete"] = "all",
     bounded: bool | None = None,
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
     progress: bool = False,
     key: jax.Array | None = None,
 ) -> FixedPoints:
@@ -62,8 +65,9 @@ def find_fixed_points(
       candidates: (n_candidates, n_hidden) floating, activation units; the search runs in their dtype.
       inputs: None, (n_inputs,) for all, or (n_candidates, n_inputs) one each; held constant.
       kind: "map" (F(h, u) = h) or "flow" (F(h, u) = 0).
-      solver: of the search before the polish; `levenberg_marquardt()` by default.
-      max_steps: iterations a lane may take, in the search and again in the polish.
+      solver: of the search before the polish. By default stages, each for the lanes the one before it leaves:
+        `newton_krylov(8)`, `newton_krylov(24)`, `truncated_newton(32)`.
+      max_steps: iterations a lane may take in a stage, and again in the polish.
       tolerance: q at which a lane's search ends early and the polish takes over; costs or saves time only.
       slow_tolerance: the papers' other mode. Each lane stops as soon as its q is below this, and what is not at the
         rounding floor is SLOW there, so that points spread over a slow manifold.
@@ -75,7 +79,10 @@ def find_fixed_points(
         until two seeded waves in a row added none, and (b').
       bounded: True if the map is known to send some box into itself (or the flow to point inward on a ball). None:
         ask `step_fn.bounded`, for a map; adapters know.
-      chunk_size: lanes in flight at once; memory is chunk_size * n_hidden^2 numbers.
+      chunk_size: lanes in flight at once; by default as many as fit into 2 MiB, up to 128, on a CPU (its cache) and
+        into 1 GiB on an accelerator. Changes no result.
+      sharding: of the lanes' leading axis over devices, e.g. `NamedSharding(mesh, P("lanes"))`, whose number divides
+        chunk_size; by default one device. Changes no result.
       progress: show a progress bar; changes no result.
       key: typed PRNG key of the seeded waves; jax.random.key(0) by default.
 
@@ -104,29 +111,33 @@ def find_fixed_points(
         wide = dynamics.widen(params)
         read = _read(step_fn, wide, candidates, inputs)
         box, known, known_by = _who_knows_the_box(step_fn, wide, kind, bounded)
+        dtype = candidates.dtype if jnp.finfo(candidates.dtype).bits >= 32 else np.dtype(np.float32)
+        n_hidden = candidates.shape[1]
         problem = judgment.Problem(
             step_fn=step_fn,
             params=wide,
             kind=kind,
-            solver=levenberg_marquardt() if solver is None else solver,
-            dtype=candidates.dtype if jnp.finfo(candidates.dtype).bits >= 32 else np.dtype(np.float32),
+            solver=solver,
+            dtype=dtype,
             eps=float(jnp.finfo(read.precision).eps),
             max_steps=max_steps,
             tolerance=tolerance,
             slow_tolerance=slow_tolerance,
             unique_tolerance=unique_tolerance,
             chunk_size=chunk_size,
+            n_dense=min(chunk_size or 16, engine.lanes_in_flight(_MATRICES * n_hidden**2, 8, 2), 16),
+            sharding=sharding,
             box=box,
         )
         with _bar(progress, len(candidates)) as tick:
-            wave = judgment.search_wave(problem, candidates, inputs, tick)
+            wave = waves.search_wave(problem, candidates, inputs, None, tick)
         report = _first_report(problem, wave, candidates, inputs)
         report = report._replace(bounded=known, bounded_by=known_by, until=until, precision=read.precision)
         report.seconds["first wave"] = time.perf_counter() - began
-        points = wave.points._replace(report=report)
+        points = wave.known.points._replace(report=report)
         if until == "complete":
             began = time.perf_counter()
-            points = completion.complete(problem, points, candidates, key)
+            points = completion.complete(problem, wave.known, report, candidates, key)
             report.seconds["seeded waves"] = time.perf_counter() - began
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
 
@@ -155,7 +166,7 @@ def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | Non
 
 
 def _check_numbers(max_steps: Any, chunk_size: Any, until: Any, *tolerances: Any) -> None:
-    for name, value in (("max_steps", max_steps), ("chunk_size", chunk_size)):
+    for name, value in (("max_steps", max_steps), ("chunk_size", 1 if chunk_size is None else chunk_size)):
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     if until not in ("all", "complete"):
@@ -213,13 +224,22 @@ def _who_knows_the_box(
 
 
 def _first_report(
-    problem: judgment.Problem, wave: judgment.Wave, candidates: np.ndarray, inputs: np.ndarray | None
+    problem: judgment.Problem, wave: waves.Wave, candidates: np.ndarray, inputs: np.ndarray | None
 ) -> Report:
     """What happened to the user's candidates; what is known of the map is filled in by the caller."""
     group, distinct = dedupe.input_groups(inputs, len(candidates))
     n_inputs = 1 if distinct is None else len(distinct)
     p = problem
-    speed = np.asarray(_speed(p.step_fn, p.params, jnp.asarray(candidates, jnp.float64), inputs, kind=p.kind))
+    some = np.arange(0, len(candidates), max(len(candidates) // _N_SPEEDS, 1))
+    residuals, _ = polish.residuals(
+        p.step_fn,
+        p.params,
+        candidates[some].astype(np.float64),
+        None if inputs is None else inputs[some],
+        kind=p.kind,
+        chunk_size=waves.n_states(p, candidates.shape[1]),
+    )
+    speed = np.linalg.norm(residuals, axis=1)
     speed = speed[np.isfinite(speed)]
     return Report(
         kind=p.kind,
@@ -232,17 +252,15 @@ def _first_report(
         bounded=None,
         bounded_by="",
         until="all",
-        waves=[completion.wave_record(wave.points, len(candidates), seeded=False)],
+        waves=[completion.wave_record(wave.known.points, len(candidates), seeded=False)],
         seeded_waves_met=np.zeros(n_inputs, bool),
         candidate_speed=float(np.median(speed)) if len(speed) else np.nan,
         precision="",
         precision_floor=p.eps,
         n_steps={"median": float(np.median(wave.n_steps)), "largest": float(wave.n_steps.max())},
+        n_products=float(wave.n_products.mean()),
         seconds={},
     )
-
-
-_speed = jax.jit(dynamics.speed, static_argnames=("step_fn", "kind"))
 
 
 @contextmanager
@@ -250,6 +268,8 @@ def _bar(progress: bool, total: int) -> Iterator[Callable[[int], None] | None]:
     if not progress:
         yield None
         return
+    from rich.progress import Progress  # only who asks for a bar pays for its import
+
     with Progress(transient=True) as bar:
         task = bar.add_task("searching", total=total)
         yield lambda n: bar.advance(task, n)

@@ -57,6 +57,8 @@ class Report(NamedTuple):
       precision: dtype in which the step function computes when given float64, e.g. "float64".
       precision_floor: its eps, the relative resolution of every residual.
       n_steps: median and largest number of search steps of a lane.
+      n_products: mean number of evaluations of r and of products with its Jacobian that the search of a candidate took;
+        NaN for a solver that forms the Jacobian.
       seconds: wall time by stage, compilation included.
     """
 
@@ -76,6 +78,7 @@ class Report(NamedTuple):
     precision: str
     precision_floor: float
     n_steps: dict[str, float]
+    n_products: float
     seconds: dict[str, float]
 
 

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from jaxfp.models import adapters, cells, equations
+from jaxfp.models import adapters, cells, equations, flax_adapters
 
 N, M = 5, 3
 NNX_CELLS = (nnx.SimpleCell, nnx.GRUCell, nnx.LSTMCell, nnx.OptimizedLSTMCell)
@@ -81,7 +81,7 @@ def test_nnx_step_is_the_cell_in_float32(cell_type):
     """from_nnx steps as flax's own cell does; an LSTM's state is (h, c) although flax keeps (c, h)."""
     cell = nnx_cell(cell_type)
     is_lstm = cell_type in LSTMS
-    step_fn, params = adapters.from_nnx(cell)
+    step_fn, params = flax_adapters.from_nnx(cell)
     assert_same_orbit(step_fn, params, lambda c, u: cell(c, u)[0], carry_of(is_lstm), is_lstm, "float32")
 
 
@@ -91,7 +91,7 @@ def test_nnx_step_has_all_digits_in_float64(cell_type, options):
     """In float64 the adapter's copy computes in float64, with SimpleCell's default or an explicit float32, too."""
     cell = nnx_cell(cell_type, **options)
     is_lstm = cell_type in LSTMS
-    step_fn, params = adapters.from_nnx(cell)
+    step_fn, params = flax_adapters.from_nnx(cell)
     with jax.enable_x64(True):
         cell64 = nnx_cell(cell_type, dtype=jnp.float64, param_dtype=jnp.float64)
         nnx.update(cell64, widened(nnx.state(cell)))
@@ -103,7 +103,7 @@ def test_linen_step_is_the_cell_in_float32(cell_type):
     """from_linen steps as flax's own cell does; an LSTM's state is (h, c) although flax keeps (c, h)."""
     cell, variables = linen_cell(cell_type)
     is_lstm = cell_type in LSTMS
-    step_fn, params = adapters.from_linen(cell, variables)
+    step_fn, params = flax_adapters.from_linen(cell, variables)
     assert_same_orbit(
         step_fn, params, lambda c, u: cell.apply(variables, c, u)[0], carry_of(is_lstm), is_lstm, "float32"
     )
@@ -115,7 +115,7 @@ def test_linen_step_has_all_digits_in_float64(cell_type, options):
     """In float64 the adapter's copy computes in float64, whether the compute dtype was None or float32."""
     cell, variables = linen_cell(cell_type, **options)
     is_lstm = cell_type in LSTMS
-    step_fn, params = adapters.from_linen(cell, variables)
+    step_fn, params = flax_adapters.from_linen(cell, variables)
     with jax.enable_x64(True):
         cell64, params64 = cell_type(features=N, dtype=jnp.float64), widened(variables)
         assert_same_orbit(
@@ -142,7 +142,7 @@ def test_own_cells_step_as_modules(name, dtype):
     """from_nnx steps our cells as they step themselves, in float32 and float64."""
     with jax.enable_x64(dtype == "float64"):
         cell = nnx_cell(OWN_CELLS[name], param_dtype=dtype)
-        step_fn, params = adapters.from_nnx(cell)
+        step_fn, params = flax_adapters.from_nnx(cell)
         assert_same_orbit(step_fn, params, lambda c, u: cell(c, u)[0], carry_of(False), False, dtype)
         assert step_fn == from_kind(name)[0]
 
@@ -154,8 +154,8 @@ def test_low_precision_compute_is_kept():
     coarse = nn.SimpleCell(features=N, dtype=jnp.bfloat16)
     hidden, inputs = jnp.linspace(-1, 1, N), jnp.linspace(-1, 1, M)
     for (step_fn, params), desired in (
-        (adapters.from_nnx(cell), cell(hidden, inputs)[0]),
-        (adapters.from_linen(coarse, variables), coarse.apply(variables, hidden, inputs)[0]),
+        (flax_adapters.from_nnx(cell), cell(hidden, inputs)[0]),
+        (flax_adapters.from_linen(coarse, variables), coarse.apply(variables, hidden, inputs)[0]),
     ):
         assert desired.dtype == jnp.bfloat16
         stepped = step_fn(params, hidden, inputs)
@@ -192,7 +192,7 @@ def lstm_arrays(params, order=(0, 1, 2, 3)):
 def test_arrays_have_the_stated_layout(kind, cell_type, arrays_of):
     """Flax's weights, carried over gate by gate, give flax's map; with any two gates swapped they do not."""
     cell = nnx_cell(cell_type)
-    reference, params = adapters.from_nnx(cell)
+    reference, params = flax_adapters.from_nnx(cell)
     size = 2 * N if kind == "lstm" else N
     hidden, inputs = jnp.linspace(-1, 1, size), jnp.linspace(-1, 2, M)
     desired = reference(params, hidden, inputs)
@@ -245,9 +245,9 @@ def all_adapted():
     for name in KINDS:
         yield name, from_kind(name, scale=3.0)
     for cell_type in NNX_CELLS:
-        yield f"nnx.{cell_type.__name__}", adapters.from_nnx(nnx_cell(cell_type, scale=3.0))
+        yield f"nnx.{cell_type.__name__}", flax_adapters.from_nnx(nnx_cell(cell_type, scale=3.0))
     for cell_type in LINEN_CELLS:
-        yield f"linen.{cell_type.__name__}", adapters.from_linen(*linen_cell(cell_type, scale=3.0))
+        yield f"linen.{cell_type.__name__}", flax_adapters.from_linen(*linen_cell(cell_type, scale=3.0))
 
 
 ADAPTED = [pytest.param(*pair, id=name) for name, pair in all_adapted()]
@@ -316,7 +316,7 @@ def test_current_box_is_reached():
 def test_lstm_boxes_agree():
     """One LSTM, given as flax's two nnx cells, as linen's and as arrays, has one box."""
     fused = nnx_cell(nnx.OptimizedLSTMCell)
-    step_fn, params = adapters.from_nnx(fused)
+    step_fn, params = flax_adapters.from_nnx(fused)
     kernels = {gate: gates_of(params["dense_i"]["kernel"])[i].T for i, gate in enumerate("ifgo")}
     recurrent = {gate: gates_of(params["dense_h"]["kernel"])[i].T for i, gate in enumerate("ifgo")}
     biases = dict(zip("ifgo", jnp.split(params["dense_h"]["bias"], 4), strict=True))
@@ -324,8 +324,8 @@ def test_lstm_boxes_agree():
     layers |= {f"h{gate}": {"kernel": recurrent[gate], "bias": biases[gate]} for gate in "ifgo"}
     inputs = jnp.array([0.5, -1.0, 2.0])
     desired = step_fn.box(params, inputs)[1]
-    split = adapters.from_nnx(nnx_cell(nnx.LSTMCell))[0]
-    linen = adapters.from_linen(nn.LSTMCell(features=N), {"params": layers})[0]
+    split = flax_adapters.from_nnx(nnx_cell(nnx.LSTMCell))[0]
+    linen = flax_adapters.from_linen(nn.LSTMCell(features=N), {"params": layers})[0]
     nnx_layers = {("if_" if name == "if" else name): layer for name, layer in layers.items()}
     arrays_step, arrays = adapters.from_arrays("lstm", lstm_arrays(params))
     for actual in (
@@ -343,22 +343,22 @@ class LoRALinear(nnx.Linear):
 def with_foreign_layer():
     cell = nnx_cell(nnx.LSTMCell)
     cell.hf = LoRALinear(N, N, kernel_init=nnx.initializers.zeros, rngs=nnx.Rngs(0))
-    return adapters.from_nnx(cell)
+    return flax_adapters.from_nnx(cell)
 
 
 @pytest.mark.parametrize(
     "adapt",
     [
         lambda: adapters.from_arrays("relu", {"w_rec": np.eye(N)}),
-        lambda: adapters.from_nnx(nnx_cell(nnx.SimpleCell, activation_fn=nnx.relu)),
-        lambda: adapters.from_nnx(nnx_cell(nnx.SimpleCell, residual=True)),
-        lambda: adapters.from_nnx(nnx_cell(nnx.GRUCell, gate_fn=nnx.relu)),
-        lambda: adapters.from_nnx(nnx_cell(nnx.GRUCell, activation_fn=nnx.identity)),
+        lambda: flax_adapters.from_nnx(nnx_cell(nnx.SimpleCell, activation_fn=nnx.relu)),
+        lambda: flax_adapters.from_nnx(nnx_cell(nnx.SimpleCell, residual=True)),
+        lambda: flax_adapters.from_nnx(nnx_cell(nnx.GRUCell, gate_fn=nnx.relu)),
+        lambda: flax_adapters.from_nnx(nnx_cell(nnx.GRUCell, activation_fn=nnx.identity)),
         with_foreign_layer,
-        lambda: adapters.from_linen(*linen_cell(nn.SimpleCell, activation_fn=nn.relu)),
-        lambda: adapters.from_linen(*linen_cell(nn.SimpleCell, residual=True)),
-        lambda: adapters.from_linen(*linen_cell(nn.LSTMCell, gate_fn=nn.softplus)),
-        lambda: adapters.from_nnx(Stacked()),
+        lambda: flax_adapters.from_linen(*linen_cell(nn.SimpleCell, activation_fn=nn.relu)),
+        lambda: flax_adapters.from_linen(*linen_cell(nn.SimpleCell, residual=True)),
+        lambda: flax_adapters.from_linen(*linen_cell(nn.LSTMCell, gate_fn=nn.softplus)),
+        lambda: flax_adapters.from_nnx(Stacked()),
     ],
 )
 def test_unknown_maps_are_not_bounded(adapt):
@@ -390,7 +390,7 @@ class Stacked(nnx.Module):
 def test_pytree_carry_is_flattened_in_tree_order():
     """A module of unknown type works; its state is the carry's leaves in the order of jax.tree.leaves."""
     cell = Stacked()
-    step_fn, params = adapters.from_nnx(cell)
+    step_fn, params = flax_adapters.from_nnx(cell)
     hidden, inputs = jnp.linspace(-1, 1, 2 * N), jnp.ones(M)
     carry, _ = cell({"lower": hidden[:N], "upper": hidden[N:].reshape(1, N)}, inputs)
     desired = jnp.concatenate([carry["lower"], carry["upper"].ravel()])
@@ -400,10 +400,10 @@ def test_pytree_carry_is_flattened_in_tree_order():
 @pytest.mark.parametrize(
     "adapt",
     [
-        lambda seed: adapters.from_nnx(nnx_cell(nnx.LSTMCell, seed=seed)),
-        lambda seed: adapters.from_nnx(nnx_cell(nnx.SimpleCell, seed=seed)),
-        lambda seed: adapters.from_nnx(nnx_cell(OWN_CELLS["euler"], seed=seed)),
-        lambda seed: adapters.from_linen(*linen_cell(nn.OptimizedLSTMCell, seed=seed)),
+        lambda seed: flax_adapters.from_nnx(nnx_cell(nnx.LSTMCell, seed=seed)),
+        lambda seed: flax_adapters.from_nnx(nnx_cell(nnx.SimpleCell, seed=seed)),
+        lambda seed: flax_adapters.from_nnx(nnx_cell(OWN_CELLS["euler"], seed=seed)),
+        lambda seed: flax_adapters.from_linen(*linen_cell(nn.OptimizedLSTMCell, seed=seed)),
         lambda seed: from_kind("low_rank", seed=seed),
     ],
 )
@@ -437,12 +437,12 @@ def test_unequal_cells_differ():
         adapters.from_arrays("euler", arrays, alpha=0.1)[0],
         adapters.from_arrays("euler", arrays, alpha=0.2)[0],
         adapters.from_arrays("euler", arrays, alpha=0.2, form="current")[0],
-        adapters.from_nnx(nnx_cell(nnx.SimpleCell))[0],
-        adapters.from_nnx(nnx_cell(nnx.GRUCell))[0],
-        adapters.from_nnx(nnx_cell(nnx.SimpleCell, activation_fn=nnx.relu))[0],
-        adapters.from_linen(*linen_cell(nn.SimpleCell))[0],
-        adapters.from_linen(*linen_cell(nn.MGUCell))[0],
-        adapters.from_linen(*linen_cell(nn.SimpleCell, activation_fn=nn.relu))[0],
+        flax_adapters.from_nnx(nnx_cell(nnx.SimpleCell))[0],
+        flax_adapters.from_nnx(nnx_cell(nnx.GRUCell))[0],
+        flax_adapters.from_nnx(nnx_cell(nnx.SimpleCell, activation_fn=nnx.relu))[0],
+        flax_adapters.from_linen(*linen_cell(nn.SimpleCell))[0],
+        flax_adapters.from_linen(*linen_cell(nn.MGUCell))[0],
+        flax_adapters.from_linen(*linen_cell(nn.SimpleCell, activation_fn=nn.relu))[0],
     }
     assert len(steps) == 11
 
@@ -541,7 +541,7 @@ def test_nnx_cell_is_left_as_it_was(cell_type):
     """from_nnx neither changes the user's cell, its compute dtype included, nor shares variables with it."""
     cell = nnx_cell(cell_type, dtype=jnp.float32)
     before, values = nnx.split(cell)
-    adapters.from_nnx(cell)
+    flax_adapters.from_nnx(cell)
     after, _ = nnx.split(cell)
     assert after == before
     assert cell.dtype == jnp.float32
@@ -554,7 +554,7 @@ def test_unused_random_state_is_left_out():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # flax deprecates keep_rngs, and old cells have it
         cell = nnx.GRUCell(M, N, recurrent_kernel_init=nnx.initializers.ones, rngs=nnx.Rngs(0), keep_rngs=True)
-    step_fn, params = adapters.from_nnx(cell)
+    step_fn, params = flax_adapters.from_nnx(cell)
     assert step_fn.streams
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     assert "random" not in str(jax.make_jaxpr(step_fn)(params, jnp.zeros(N), None))
@@ -587,14 +587,14 @@ class Jitted(Wrapped):
 def test_nnx_jit_inside_a_cell_is_no_change():
     """A cell that jits its own call is neither stochastic nor changing, unless it is."""
     dropout = nnx.Dropout(0.5, deterministic=True, rngs=nnx.Rngs(0))
-    step_fn, params = adapters.from_nnx(Jitted(dropout))
-    plain, weights = adapters.from_nnx(Wrapped(dropout))
+    step_fn, params = flax_adapters.from_nnx(Jitted(dropout))
+    plain, weights = flax_adapters.from_nnx(Wrapped(dropout))
     hidden, inputs = jnp.zeros(N), jnp.ones(M)
     np.testing.assert_allclose(step_fn(params, hidden, inputs), plain(weights, hidden, inputs), rtol=1e-6)
     with pytest.raises(ValueError, match="stochastic"):
-        adapters.from_nnx(Jitted(nnx.Dropout(0.5, rngs=nnx.Rngs(0))))
+        flax_adapters.from_nnx(Jitted(nnx.Dropout(0.5, rngs=nnx.Rngs(0))))
     with pytest.raises(ValueError, match="changes its own state"):
-        adapters.from_nnx(Jitted(nnx.BatchNorm(M, rngs=nnx.Rngs(0))))
+        flax_adapters.from_nnx(Jitted(nnx.BatchNorm(M, rngs=nnx.Rngs(0))))
 
 
 @pytest.mark.parametrize("wrapper", [Wrapped, Jitted])
@@ -604,10 +604,10 @@ def test_nnx_cells_may_be_traced(wrapper):
     graphdef, state = nnx.split(cell)
 
     def step(state):
-        step_fn, params = adapters.from_nnx(nnx.merge(graphdef, state))
+        step_fn, params = flax_adapters.from_nnx(nnx.merge(graphdef, state))
         return step_fn(params, jnp.ones(N), None)
 
-    step_fn, params = adapters.from_nnx(nnx.merge(graphdef, state))
+    step_fn, params = flax_adapters.from_nnx(nnx.merge(graphdef, state))
     np.testing.assert_allclose(jax.jit(step)(state), step_fn(params, jnp.ones(N), None), rtol=1e-6)
 
 
@@ -615,11 +615,11 @@ def test_nnx_dropout_is_refused_while_it_drops():
     """Dropout is a ValueError that names its random stream; in evaluation mode it is the identity."""
     cell = Wrapped(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"stochastic: its step draws from layer\.rngs"):
-        adapters.from_nnx(cell)
+        flax_adapters.from_nnx(cell)
     cell.eval()
-    step_fn, params = adapters.from_nnx(cell)
+    step_fn, params = flax_adapters.from_nnx(cell)
     assert list(params) == ["gru"]
-    plain, weights = adapters.from_nnx(cell.gru)
+    plain, weights = flax_adapters.from_nnx(cell.gru)
     hidden, inputs = jnp.zeros(N), jnp.ones(M)
     np.testing.assert_array_equal(step_fn(params, hidden, inputs), plain(weights, hidden, inputs))
 
@@ -628,9 +628,9 @@ def test_nnx_batch_statistics_are_refused_while_they_change():
     """A step that writes batch statistics is a ValueError; in evaluation mode they are parameters."""
     cell = Wrapped(nnx.BatchNorm(M, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"changes its own state layer\.mean, layer\.var"):
-        adapters.from_nnx(cell)
+        flax_adapters.from_nnx(cell)
     cell.eval()
-    step_fn, params = adapters.from_nnx(cell)
+    step_fn, params = flax_adapters.from_nnx(cell)
     shifted = params | {"layer": params["layer"] | {"mean": jnp.full(M, 2.0)}}
     hidden, inputs = jnp.zeros(N), jnp.ones(M)
     assert jnp.abs(step_fn(shifted, hidden, inputs) - step_fn(params, hidden, inputs)).max() > 1e-2
@@ -659,8 +659,8 @@ def linen_wrapped(layer):
 def test_linen_dropout_is_refused_while_it_drops():
     """A linen cell that needs a random key is a ValueError, and works once deterministic."""
     with pytest.raises(ValueError, match=r"stochastic: .*dropout"):
-        adapters.from_linen(*linen_wrapped(nn.Dropout(0.5, deterministic=False)), n_inputs=M)
-    step_fn, params = adapters.from_linen(*linen_wrapped(nn.Dropout(0.5, deterministic=True)), n_inputs=M)
+        flax_adapters.from_linen(*linen_wrapped(nn.Dropout(0.5, deterministic=False)), n_inputs=M)
+    step_fn, params = flax_adapters.from_linen(*linen_wrapped(nn.Dropout(0.5, deterministic=True)), n_inputs=M)
     assert not step_fn.bounded
     assert step_fn(params, jnp.zeros(N), None).shape == (N,)
 
@@ -668,8 +668,8 @@ def test_linen_dropout_is_refused_while_it_drops():
 def test_linen_batch_statistics_are_refused_while_they_change():
     """A linen step that writes batch statistics is a ValueError, and works with running averages."""
     with pytest.raises(ValueError, match="changes its own state"):
-        adapters.from_linen(*linen_wrapped(nn.BatchNorm(use_running_average=False)), n_inputs=M)
-    step_fn, params = adapters.from_linen(*linen_wrapped(nn.BatchNorm(use_running_average=True)), n_inputs=M)
+        flax_adapters.from_linen(*linen_wrapped(nn.BatchNorm(use_running_average=False)), n_inputs=M)
+    step_fn, params = flax_adapters.from_linen(*linen_wrapped(nn.BatchNorm(use_running_average=True)), n_inputs=M)
     assert set(params) == {"params", "batch_stats"}
     assert step_fn(params, jnp.zeros(N), None).shape == (N,)
 
@@ -715,31 +715,31 @@ def diverged():
 def test_nnx_cells_are_checked(message, cell):
     """What is not a deterministic cell with a floating carry of fixed shape is a ValueError that says why."""
     with pytest.raises(ValueError, match=message):
-        adapters.from_nnx(cell())
+        flax_adapters.from_nnx(cell())
 
 
 def test_linen_cells_are_checked():
     """Wrong modules, missing, misfitting and diverged variables are ValueErrors that say why."""
     cell, variables = linen_cell(nn.GRUCell)
     with pytest.raises(ValueError, match=r"cell must be a flax\.linen module, got GRUCell"):
-        adapters.from_linen(nnx_cell(nnx.GRUCell), variables)
+        flax_adapters.from_linen(nnx_cell(nnx.GRUCell), variables)
     with pytest.raises(ValueError, match='variables must be a mapping with "params"'):
-        adapters.from_linen(cell, variables["params"])
+        flax_adapters.from_linen(cell, variables["params"])
     with pytest.raises(ValueError, match="does not fit its variables"):
-        adapters.from_linen(nn.GRUCell(features=N + 1), variables)
+        flax_adapters.from_linen(nn.GRUCell(features=N + 1), variables)
     with pytest.raises(ValueError, match="does not fit its variables"):
-        adapters.from_linen(nn.LSTMCell(features=N), variables, n_inputs=M)
+        flax_adapters.from_linen(nn.LSTMCell(features=N), variables, n_inputs=M)
     with pytest.raises(ValueError, match="NaN weights"):
-        adapters.from_linen(cell, jax.tree.map(lambda leaf: leaf * jnp.nan, variables))
+        flax_adapters.from_linen(cell, jax.tree.map(lambda leaf: leaf * jnp.nan, variables))
     with pytest.raises(ValueError, match="n_inputs of LinenWrapped is not known"):
-        adapters.from_linen(*linen_wrapped(nn.Dense(M)))
+        flax_adapters.from_linen(*linen_wrapped(nn.Dense(M)))
 
 
 def test_linen_variables_may_be_frozen_and_modules_bound():
     """Frozen variables and a bound module give the step function of plain and unbound ones."""
     cell, variables = linen_cell(nn.LSTMCell)
-    step_fn, params = adapters.from_linen(cell, variables)
-    frozen_step, thawed = adapters.from_linen(cell.bind(variables), nn.FrozenDict(variables))
+    step_fn, params = flax_adapters.from_linen(cell, variables)
+    frozen_step, thawed = flax_adapters.from_linen(cell.bind(variables), nn.FrozenDict(variables))
     assert frozen_step == step_fn
     assert hash(frozen_step) == hash(step_fn)
     assert jax.tree.structure(thawed) == jax.tree.structure(params)

@@ -3,6 +3,7 @@
 import contextlib
 import io as stringio
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -20,7 +21,7 @@ from systems import fold
 
 from jaxfp import cli, io, pipeline
 from jaxfp.analysis import completeness, linearization, modes
-from jaxfp.cli import find, flip_flop, report
+from jaxfp.cli import cache, find, flip_flop, report
 from jaxfp.models import adapters, equations
 from jaxfp.types import FIXED
 
@@ -34,8 +35,12 @@ class MainJob(NamedTuple):
     printed: str
 
 
+def run_python(*arguments, cwd=None):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd)
+
+
 def run_module(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "jaxfp", *arguments], capture_output=True, text=True, cwd=cwd)
+    return run_python("-m", "jaxfp", *arguments, cwd=cwd)
 
 
 def helped(capsys, *arguments):
@@ -535,3 +540,90 @@ def test_compile_seconds_are_counted_once():
         jax.monitoring.record_event_duration_secs("/jax/core/compile/jaxpr_trace_duration", 0.03)
         jax.monitoring.record_event_duration_secs("/jax/something/else", 5.0)
         assert seconds() == pytest.approx(0.03, abs=0.005)
+
+
+# Compiled programs
+
+
+def test_next_process_compiles_nothing(tmp_path, monkeypatch):
+    """What the command line compiled lies in the user's cache folder, and the next one takes it from there."""
+    code = """
+from jaxfp import cli
+cli.main(["find", "nowhere.npz", "--cell", "tanh"])
+import jax
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+jax.jit(lambda x: x + 1)(1.0)
+print(sum(event.endswith("cache_misses") for event in events), sum(event.endswith("cache_hits") for event in events))
+"""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.delenv(name, raising=False)
+    first, second = (run_python("-c", code).stdout.split() for _ in range(2))
+    n_files = str(len(list((tmp_path / "jaxfp" / "xla").iterdir())))
+    assert n_files != "0"
+    assert (first, second) == ([n_files, "0"], ["0", n_files])
+
+
+KEPT = {
+    "JAX_COMPILATION_CACHE_DIR": "/nowhere/jaxfp/xla",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+@pytest.mark.parametrize(
+    ("users", "becomes"),
+    [
+        ({}, KEPT),
+        ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, KEPT | {"JAX_COMPILATION_CACHE_DIR": "/mine"}),
+        ({"JAX_COMPILATION_CACHE_DIR": ""}, KEPT | {"JAX_COMPILATION_CACHE_DIR": ""}),
+        ({"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "2", "TF_CPP_MIN_LOG_LEVEL": "0"},
+         KEPT | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "2", "TF_CPP_MIN_LOG_LEVEL": "0"}),
+        ({"JAX_ENABLE_COMPILATION_CACHE": "False"}, {}),
+        ({"XDG_CACHE_HOME": "relative"}, {}),
+        ({"XDG_CACHE_HOME": __file__}, {}),
+    ],
+)  # fmt: skip
+def test_users_setting_of_the_cache_stays(tmp_path, monkeypatch, users, becomes):
+    """And nothing is set where the cache is off, or its folder cannot be made, or JAX is there already."""
+    users = {"XDG_CACHE_HOME": str(tmp_path)} | users
+    becomes = {name: value.replace("/nowhere", str(tmp_path)) for name, value in becomes.items()}
+    environment = dict(users)
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", environment)
+        cache.keep_programs()
+        assert environment == users
+        patch.delitem(sys.modules, "jax")
+        cache.keep_programs()
+    assert environment == users | becomes
+    ours = becomes.get("JAX_COMPILATION_CACHE_DIR") == str(tmp_path / "jaxfp" / "xla")
+    assert [path.name for path in tmp_path.iterdir()] == ["jaxfp"] * ours
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "wanted"),
+    [
+        ("linux", {}, "/me/.cache"),
+        ("darwin", {}, "/me/Library/Caches"),
+        ("win32", {}, "/me/AppData/Local"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local"),
+        ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg"),
+        ("linux", {"XDG_CACHE_HOME": ""}, "/me/.cache"),
+    ],
+)
+def test_cache_folder_is_that_of_the_platform(monkeypatch, platform, environment, wanted):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", platform)
+        patch.setattr(os, "environ", {"HOME": "/me"} | environment)
+        found = cache.folder()
+    assert found == pathlib.Path(wanted, "jaxfp", "xla")
+
+
+def test_help_says_where_programs_are_kept(capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    text = " ".join(helped(capsys).split())
+    for what in ("/caches/jaxfp/xla", "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE=false"):
+        assert what in text

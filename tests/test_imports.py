@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -11,20 +13,20 @@ PACKAGE = pathlib.Path(jaxfp.__file__).parent
 MAX_LINES = 450
 
 # The order of the modules, file by file. A module may import from those above it, never from itself or below;
-# a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no files, figures or cli.
+# a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no figures and no cli.
 WRITTEN = """
 types program dynamics
 proof.interval proof.certificates
-models.equations models.cells models.adapters models.train models.force
+models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
-search.engine search.dedupe search.polish search.judgment
+search.engine search.dedupe search.polish search.zeros search.judgment search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.topology
 analysis.continuation analysis.cycles analysis.manifolds
-completion pipeline jslds
+completion pipeline jslds io
 jaxfp
-io plotting
-cli.report cli.flip_flop cli.find cli.__init__ __main__
+plotting
+cli.cache cli.report cli.flip_flop cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only
@@ -167,3 +169,40 @@ def test_no_module_outgrows_its_reader():
 def test_root_offers_what_it_says():
     assert sorted(jaxfp.__all__) == sorted(set(jaxfp.__all__))
     assert all(hasattr(jaxfp, name) for name in jaxfp.__all__)
+    with pytest.raises(AttributeError, match="'jaxfp' has no attribute 'find_fixed_point'"):
+        _ = jaxfp.find_fixed_point
+
+
+def fresh(code):
+    """What a process of its own prints, as words."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_root_lists_what_it_has_not_imported_yet():
+    assert {*jaxfp.__all__, "io", "__version__"} <= fresh("import jaxfp; print(*dir(jaxfp))")
+
+
+def test_root_says_the_same_to_type_checkers():
+    """What they read and where each name is found are two tables, and one list says which names there are."""
+    block = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
+    read = {(alias.name, node.module) for node in block.body for alias in node.names}
+    found = {(name, f"jaxfp.{home}") for names, home in jaxfp._HOMES.items() for name in names.split()}
+    assert read == found | {("io", "jaxfp")}
+    assert sorted(name for name, _ in found) == sorted(jaxfp.__all__)
+
+
+@pytest.mark.parametrize(
+    ("used", "waited_for"),
+    [
+        ("jaxfp", {"jax", "numpy"}),
+        ("jaxfp.cli", {"jax", "numpy"}),
+        ("jaxfp.find_fixed_points", {"flax", "optax", "orbax", "matplotlib", "torch"}),
+        ("jaxfp.from_arrays", {"flax", "optax", "orbax", "matplotlib", "torch", "scipy", "rich"}),
+        ("jaxfp.io.load", {"flax", "optax", "orbax", "matplotlib", "torch", "scipy", "rich"}),
+    ],
+)
+def test_what_is_not_used_is_not_imported(used, waited_for):
+    """Nobody waits for the import of a package that they do not use."""
+    module = "jaxfp.cli" if used == "jaxfp.cli" else "jaxfp"
+    assert waited_for & fresh(f"import sys, {module}; {used}; print(*sys.modules)") == set()

@@ -30,10 +30,13 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     namespace = {"__name__": "readme"}
     python = blocks("python")
     assert python
+    settings = {name: getattr(jax.config, name) for name in re.findall(r'config.update\("(\w+)"', "".join(python))}
     # JAX as it comes, as readers have it
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for number, block in enumerate(python):
             exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
+    for name, value in settings.items():
+        jax.config.update(name, value)
     assert "The index sum is +1" in capsys.readouterr().out
     assert np.bincount(namespace["modes"].n_unstable).tolist() == [8, 12, 6, 1]
     assert isinstance(namespace["stable"], jaxfp.FixedPoints)

@@ -14,10 +14,9 @@ sum_i 1 - C(K - k_i, m) / C(K, m), with k_i the hits of point i. Flat at its end
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 
 from jaxfp import dynamics
-from jaxfp.search import dedupe
+from jaxfp.search import dedupe, zeros
 from jaxfp.types import FIXED, FixedPoints, Kind, Report
 
 SINGLES_LIMIT = 0.01  # of the user's own candidates; above it, more of them would find more
@@ -117,14 +116,14 @@ def audit(
     counts = (points.status == FIXED) & points.isolated
     signs = np.array(
         [
-            _index(j, h, report.kind, report.precision_floor) if c else 0
+            index_sign(j, h, report.kind, report.precision_floor) if c else 0
             for j, h, c in zip(jacobians, points.hidden, counts, strict=True)
         ],
         int,
     )
     group = input_group_of(points.inputs, report.inputs, n_points)
     n_inputs = len(report.unresolved)
-    index_sums = tuple(_sum(signs[(points.status == FIXED) & (group == g)]) for g in range(n_inputs))
+    index_sums = tuple(sum_of_signs(signs[(points.status == FIXED) & (group == g)]) for g in range(n_inputs))
 
     known = report.bounded if bounded is None else bounded
     reason = report.bounded_by if bounded is None else "the caller says so"
@@ -163,18 +162,49 @@ def audit(
     )
 
 
-def _index(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind, eps: float) -> int:
-    """Sign det(-J_r), or 0 where the smallest singular value of J_r is within its error."""
+def index_sign(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind, eps: float) -> int:
+    """Index of one fixed point: sign det(I - J) of a map, sign det(-J) of a flow.
+
+    Args:
+      jacobian: (n_hidden, n_hidden) dF/dh.
+      hidden: (n_hidden,) the point.
+      kind: "map" or "flow".
+      eps: relative resolution of the step function.
+
+    Returns:
+      +1, -1, or 0 where the smallest singular value is within its error.
+
+    Example:
+      >>> index_sign(np.array([[1.5]]), np.zeros(1), "map", 2.2e-16)
+      -1
+    """
     matrix = np.eye(len(jacobian)) - jacobian if kind == "map" else -jacobian
     if not np.isfinite(matrix).all():
         return 0
-    singular = np.linalg.svd(matrix, compute_uv=False)
     # A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||); J errs by about that times its own size.
-    error = np.sqrt(eps) * (1 + np.linalg.norm(hidden)) * max(singular[0], 1.0)
-    return int(np.linalg.slogdet(matrix)[0]) if singular[-1] > error else 0
+    error = np.sqrt(eps) * (1 + np.linalg.norm(hidden))
+    factors = zeros.factorize(matrix)
+    if zeros.least_singular(factors) <= 10 * error * max(factors.size * len(matrix) ** 0.5, 1.0):
+        singular = np.linalg.svd(matrix, compute_uv=False)  # too near to trust an estimate
+        if singular[-1] <= error * max(singular[0], 1.0):
+            return 0
+    swaps = (factors.pivots != np.arange(len(matrix))).sum()
+    return int((-1) ** swaps * np.prod(np.sign(np.diag(factors.lu))))
 
 
-def _sum(signs: np.ndarray) -> int | None:
+def sum_of_signs(signs: np.ndarray) -> int | None:
+    """The index sum of some points.
+
+    Args:
+      signs: (n_points,) +1, -1 or 0 for uncertain.
+
+    Returns:
+      Their sum, or None where one is uncertain.
+
+    Example:
+      >>> sum_of_signs(np.array([1, -1, 1])), sum_of_signs(np.array([1, 0]))
+      (1, None)
+    """
     return None if (signs == 0).any() else int(signs.sum())
 
 
@@ -222,6 +252,7 @@ def _from_arrays(hidden: Any, inputs: Any, kind: Kind) -> FixedPoints:
         precision="float64",
         precision_floor=float(np.finfo(float).eps),
         n_steps={},
+        n_products=np.nan,
         seconds={},
     )
     zeros = np.zeros(n_points)
@@ -233,14 +264,10 @@ def _discovery(hits: np.ndarray, n_candidates: int) -> np.ndarray:
     """Rarefaction: exact mean over all orders, at up to 64 numbers of candidates."""
     drawn = np.unique(np.linspace(0, n_candidates, min(n_candidates, 64) + 1).astype(int))
     missed = n_candidates - hits[:, None] - drawn[None, :]  # candidates outside both the draw and the point's hits
-    with np.errstate(invalid="ignore"):
-        log_chance = (
-            gammaln(n_candidates - hits[:, None] + 1.0)
-            - gammaln(missed + 1.0)
-            + gammaln(n_candidates - drawn + 1.0)[None]
-            - gammaln(n_candidates + 1.0)
-        )
-    chance = np.where(missed < 0, 0.0, np.exp(np.where(missed < 0, -np.inf, log_chance)))
+    log_factorial = np.cumsum(np.log(np.maximum(np.arange(n_candidates + 1), 1)))
+    log_chance = log_factorial[n_candidates - hits][:, None] - log_factorial[np.maximum(missed, 0)]
+    log_chance += log_factorial[n_candidates - drawn] - log_factorial[n_candidates]
+    chance = np.where(missed < 0, 0.0, np.exp(log_chance))
     return np.stack([drawn, (1 - chance).sum(0)], axis=1)
 
 

@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from jaxfp import dynamics
 from jaxfp.types import Array, Kind
@@ -106,7 +105,7 @@ def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind) -> tuple[Any, ...]:
         nan = np.full((n, n), np.nan + 0j)
         rates = np.full((2, n), np.nan)
         return nan[0], nan, nan, np.inf, *rates, 0, np.full(n, np.inf), np.asarray("marginal", "<U8")
-    values, right = scipy.linalg.eig(matrix)
+    values, right = np.linalg.eig(matrix)
     order = np.argsort(-(np.abs(values) if kind == "map" else values.real), kind="stable")
     values, right = values[order], right[:, order]
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxfp.cli import find, flip_flop
+from jaxfp.cli import cache
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,9 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
       >>> main(["find", "nowhere.npz", "--cell", "tanh"])
       2
     """
+    cache.keep_programs()
+    from jaxfp.cli import find, flip_flop  # these import JAX, which reads what the line above sets
+
     parser = argparse.ArgumentParser(
         prog="jaxfp",
         description="Find all fixed and slow points of a recurrent network, say how sure it is, and linearize there.",
+        epilog=f"Compiled programs are kept in {cache.folder()}, so that a second run takes half as long; delete them "
+        "whenever you like. In the environment, JAX_COMPILATION_CACHE_DIR=FOLDER keeps them elsewhere and "
+        "JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (flip_flop, find):

@@ -1,4 +1,4 @@
-"""Any cell as a step function: `from_arrays`, `from_nnx` and `from_linen` return `(step_fn, params)`.
+"""A network as a step function: `from_arrays` returns `(step_fn, params)`, as do those of `flax_adapters`.
 
 `step_fn(params, hidden, inputs) -> hidden` is one step of one flat state `hidden` (n_hidden,) under the drive `inputs`
 (n_inputs,), or None for no drive. It is a frozen, hashable dataclass, and equal for equal cells, so a jit that takes it
@@ -20,18 +20,14 @@ c = i g / (1 - f). ReLU, other activations, residual cells and modules of unknow
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax import nnx, traverse_util
 
-from jaxfp.models import cells, equations
+from jaxfp.models import equations
 from jaxfp.models.equations import CellKind, Form
 from jaxfp.types import Array, Params
 
@@ -50,8 +46,8 @@ class ArraysStep:
     def __call__(self, params: Params, hidden: Any, inputs: Any) -> jax.Array:
         """The next state (n_hidden,)."""
         n_units = equations.n_units(params)
-        hidden = _checked_hidden(hidden, 2 * n_units if self.kind == "lstm" else n_units)
-        inputs = _checked_inputs(inputs, params["w_in"].shape[1], hidden.dtype)
+        hidden = checked_hidden(hidden, 2 * n_units if self.kind == "lstm" else n_units)
+        inputs = checked_inputs(inputs, params["w_in"].shape[1], hidden.dtype)
         if self.kind in ("euler", "low_rank"):
             return equations.euler(params, hidden, inputs, self.alpha, self.form).astype(hidden.dtype)
         return equations.EQUATIONS[self.kind](params, hidden, inputs).astype(hidden.dtype)
@@ -67,12 +63,12 @@ class ArraysStep:
             raise ValueError(f"{self} has no known box: it is not bounded.")
         n_units = equations.n_units(params)
         if self.kind != "lstm" and self.form == "rate":
-            return _unit_box(params, inputs, n_units)
+            return unit_box(params, inputs, n_units)
         w_in = jnp.asarray(params["w_in"])
-        drive = equations.drive(params, _checked_inputs(inputs, w_in.shape[1], w_in.dtype))
+        drive = equations.drive(params, checked_inputs(inputs, w_in.shape[1], w_in.dtype))
         if self.kind == "lstm":
             forget = slice(n_units, 2 * n_units)
-            return _lstm_box(params["w_rec"][forget], drive[forget])
+            return lstm_box(params["w_rec"][forget], drive[forget])
         w_rec = params["m"] @ params["n"].T / n_units if self.kind == "low_rank" else params["w_rec"]
         radius = jnp.abs(w_rec).sum(axis=1)
         return drive - radius, drive + radius
@@ -120,313 +116,59 @@ def from_arrays(
     if kind in ("euler", "low_rank"):
         equations.check_euler(alpha, form)
     params = equations.check_arrays(kind, arrays)
-    _check_finite(params)
+    check_finite(params)
     return ArraysStep(kind, 1.0 if alpha is None else float(alpha), form), params
 
 
-@dataclasses.dataclass(frozen=True)
-class _Carry:
-    """How a cell's carry, a pytree, lies in the flat state: its leaves, raveled, in this order."""
-
-    treedef: Any
-    shapes: tuple[tuple[int, ...], ...]
-    order: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(map(math.prod, self.shapes))
-
-    def unflatten(self, hidden: jax.Array) -> Any:
-        ends = np.cumsum([math.prod(self.shapes[leaf]) for leaf in self.order])
-        parts = dict(zip(self.order, jnp.split(hidden, ends[:-1]), strict=True))
-        return self.treedef.unflatten(parts[leaf].reshape(shape) for leaf, shape in enumerate(self.shapes))
-
-    def flatten(self, carry: Any, dtype: Any) -> jax.Array:
-        leaves, treedef = jax.tree.flatten(carry)
-        shapes = tuple(jnp.shape(leaf) for leaf in leaves)
-        if (treedef, shapes) != (self.treedef, self.shapes):
-            raise ValueError(f"the cell must return a carry like {self}, got {treedef} with leaves {shapes}.")
-        return jnp.concatenate([jnp.ravel(leaves[leaf]).astype(dtype) for leaf in self.order])
-
-
-@dataclasses.dataclass(frozen=True)
-class _FlaxStep:
-    """What steps through flax cells share: the flat state, zero drive, and the box of a known cell."""
-
-    carry: _Carry
-    n_inputs: int
-    box_rule: BoxRule | None
-
-    def __call__(self, params: Params, hidden: Any, inputs: Any) -> jax.Array:
-        """The next state (n_hidden,)."""
-        hidden = _checked_hidden(hidden, self.carry.size)
-        inputs = _checked_inputs(inputs, self.n_inputs, hidden.dtype)
-        inputs = jnp.zeros(self.n_inputs, hidden.dtype) if inputs is None else inputs
-        return self.carry.flatten(self.run(params, self.carry.unflatten(hidden), inputs), hidden.dtype)
-
-    def run(self, params: Params, carry: Any, inputs: jax.Array) -> Any:
-        """The cell's own call: carry to carry."""
-        raise NotImplementedError
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the map at constant inputs is known to send a box into itself."""
-        return self.box_rule is not None
-
-    def box(self, params: Params, inputs: Any) -> Box:
-        """(lower, upper), each (n_hidden,), of a box that the map at constant `inputs` sends into itself."""
-        if self.box_rule is None:
-            raise ValueError("this cell has no known box: it is not bounded.")
-        return self.box_rule(params, _checked_inputs(inputs, self.n_inputs, _dtype(params)), self.carry.size)
-
-
-@dataclasses.dataclass(frozen=True)
-class NnxStep(_FlaxStep):
-    """One step of the flax.nnx cell `graphdef`; `streams` are the paths of random state that the step never reads."""
-
-    graphdef: Any
-    streams: tuple[tuple[Any, ...], ...]
-
-    def run(self, params: Params, carry: Any, inputs: jax.Array) -> Any:
-        """The cell's own call: carry to carry."""
-        # never read, so anything does; a real key would put a random primitive into the program
-        streams = traverse_util.unflatten_dict({path: np.uint32(0) for path in self.streams})
-        return nnx.merge(self.graphdef, params, streams)(carry, inputs)[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class LinenStep(_FlaxStep):
-    """One step of the flax.linen module `cell`."""
-
-    cell: nn.Module
-
-    def run(self, params: Params, carry: Any, inputs: jax.Array) -> Any:
-        """The cell's own call: carry to carry."""
-        return self.cell.apply(params, carry, inputs)[0]
-
-
-def from_nnx(cell: Any, *, n_inputs: int | None = None) -> tuple[ArraysStep | NnxStep, Params]:
-    """A flax.nnx cell `(carry, inputs) -> (carry, out)` as a step function and params.
-
-    The cell is copied, never changed. flax's layers cast to float32 where they are built with that compute dtype, as by
-    default in nnx.SimpleCell; in the copy they follow their arguments instead: the same weights, more digits. A lower
-    compute dtype was somebody's choice and stays.
+def unit_box(params: Params, inputs: Any, n_hidden: int) -> Box:
+    """The box [-1, 1]^N.
 
     Args:
-      cell: one of flax's or our cells, or any module with `initialize_carry(input_shape, rngs)`. The state is the
-        carry, its leaves raveled and concatenated in the order of jax.tree.leaves; but (h, c) for flax's LSTMs, which
-        keep (c, h).
-      n_inputs: number of inputs; default `cell.in_features`.
+      params: not looked at, nor are the inputs: every rule for a box has these arguments.
+      inputs: (n_inputs,) or None.
+      n_hidden: N.
 
     Returns:
-      step_fn, an `NnxStep`; for our own cells the `ArraysStep` with their equation.
-      params, nested dict of all arrays of the cell but its random state, as `nnx.to_pure_dict` names them.
-
-    Raises:
-      ValueError: if the cell draws random numbers (dropout), changes its own state (batch statistics), has weights that
-        are not finite, or its carry or number of inputs cannot be known.
+      (lower, upper), each (n_hidden,).
 
     Example:
-      >>> step_fn, params = from_nnx(nnx.GRUCell(2, 3, rngs=nnx.Rngs(0)))
-      >>> step_fn(params, jnp.zeros(3), jnp.ones(2)).shape, step_fn.bounded
-      ((3,), True)
+      >>> unit_box(None, None, 1)[1].tolist()
+      [1.0]
     """
-    if not isinstance(cell, nnx.Module):
-        raise ValueError(f"cell must be a flax.nnx module, got {type(cell).__name__} (see from_linen, from_arrays).")
-    copy: Any = nnx.clone(cell)
-    if type(copy) in (cells.EulerCell, cells.UGRNNCell, cells.LowRankCell):
-        options = {name: getattr(copy, name) for name in ("alpha", "form") if hasattr(copy, name)}
-        return from_arrays(copy.kind, nnx.to_pure_dict(nnx.state(copy)), **options)
-
-    parts: list[Any] = [part for _, part in nnx.iter_graph(copy) if isinstance(part, nnx.Module)]
-    for part in parts:
-        if type(part).__module__.startswith("flax.") and _is_float32(part):
-            part.dtype = None
-    n_inputs = _checked_n_inputs(cell, getattr(cell, "in_features", None) if n_inputs is None else n_inputs)
-    graphdef, *states = nnx.split(copy, nnx.RngState, ...)
-    streams, state = states
-    flat_streams = traverse_util.flatten_dict(nnx.to_pure_dict(streams))
-    params = nnx.to_pure_dict(state)
-    _check_finite(params)
-
-    def initialize() -> Any:
-        return nnx.merge(graphdef, streams, state).initialize_carry((n_inputs,), nnx.Rngs(0))
-
-    carry = _carry(cell, initialize, flip=type(cell) in (nnx.LSTMCell, nnx.OptimizedLSTMCell))
-    # a layer that the user put in place of flax's own may do anything
-    plain = all(type(part) is nnx.Linear for part in parts if part is not copy)
-    step_fn = NnxStep(carry, n_inputs, _box_rule(_NNX_BOXES, copy) if plain else None, graphdef, tuple(flat_streams))
-    _check_nnx(step_fn, params, flat_streams)
-    return step_fn, params
-
-
-def _check_nnx(step_fn: NnxStep, params: Params, streams: dict[tuple[Any, ...], Any]) -> None:
-    """Raises ValueError if the step draws from `streams` or writes to `params`, as taking one step shows."""
-    state = {**streams, **traverse_util.flatten_dict(params)}
-    if any(isinstance(value, jax.core.Tracer) for value in state.values()):
-        return  # within a user's trace no value is known
-    cell = nnx.merge(step_fn.graphdef, traverse_util.unflatten_dict(state))
-    # values without symmetry, so that no write leaves a value as it was by chance
-    hidden, inputs = (
-        jnp.linspace(-0.7, 0.9, size, dtype=_dtype(params)) for size in (step_fn.carry.size, step_fn.n_inputs)
-    )
-    carry, _ = cell(step_fn.carry.unflatten(hidden), inputs)
-    step_fn.carry.flatten(carry, hidden.dtype)
-    after = traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(cell)))
-    changed = [path for path in state if not _same(state[path], after.get(path))]
-    if drawn := [path for path in changed if path in streams]:
-        raise ValueError(f"the cell is stochastic: its step draws from {_dotted(drawn)}; see its `eval()`.")
-    if changed:
-        raise ValueError(f"the cell's step changes its own state {_dotted(changed)}; see its `eval()`.")
-
-
-def _same(before: Any, after: Any) -> bool:
-    # a key never changes, the count beside it does
-    is_key = jnp.issubdtype(jnp.result_type(before), jax.dtypes.prng_key)
-    return before is after or is_key or np.array_equal(before, after)
-
-
-def from_linen(cell: nn.Module, variables: Any, *, n_inputs: int | None = None) -> tuple[LinenStep, dict[str, Any]]:
-    """A flax.linen cell `(carry, inputs) -> (carry, out)` as a step function and params.
-
-    Args:
-      cell: one of flax's cells, or any module with `initialize_carry(key, input_shape)`. The state and the compute
-        dtype are treated as by `from_nnx`; a module that is not flax's keeps its compute dtypes.
-      variables: what `cell.init` returned or training made of it, {"params": ...}.
-      n_inputs: number of inputs; needed only for modules that are not flax's.
-
-    Returns:
-      step_fn, a `LinenStep`.
-      params, `variables` as plain dicts.
-
-    Raises:
-      ValueError: if the cell draws random numbers (dropout), changes its own state (batch statistics), does not fit
-        `variables`, has weights that are not finite, or its carry or number of inputs cannot be known.
-
-    Example:
-      >>> cell = nn.GRUCell(features=3)
-      >>> variables = cell.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(2))
-      >>> step_fn, params = from_linen(cell, variables)
-      >>> step_fn(params, jnp.zeros(3), jnp.ones(2)).shape, step_fn.bounded
-      ((3,), True)
-    """
-    if not isinstance(cell, nn.Module):
-        raise ValueError(f"cell must be a flax.linen module, got {type(cell).__name__} (see from_nnx, from_arrays).")
-    if not isinstance(variables, Mapping) or "params" not in variables:
-        raise ValueError(f'variables must be a mapping with "params", got {jax.tree.map(jnp.shape, variables)}.')
-    params = flax.core.unfreeze(dict(variables))
-    _check_finite(params)
-    known = type(cell) in _LINEN_BOXES
-    if known and n_inputs is None:
-        input_layer = next((name for name in ("i", "ir", "if", "ii") if name in params["params"]), None)
-        n_inputs = None if input_layer is None else params["params"][input_layer]["kernel"].shape[0]
-    n_inputs = _checked_n_inputs(cell, n_inputs)
-    copy: Any = cell.clone(parent=None)
-    if known and _is_float32(cell):
-        copy = copy.clone(dtype=None)
-
-    def initialize() -> Any:
-        return copy.initialize_carry(jax.random.key(0), (n_inputs,))
-
-    carry = _carry(cell, initialize, flip=type(cell) in (nn.LSTMCell, nn.OptimizedLSTMCell))
-    step_fn = LinenStep(carry, n_inputs, _box_rule(_LINEN_BOXES, cell), copy)
-    try:
-        jax.eval_shape(step_fn, params, jnp.zeros(carry.size, _dtype(params)), None)
-    except flax.errors.InvalidRngError as error:
-        raise ValueError(f"the cell is stochastic: {error}") from error
-    except flax.errors.ModifyScopeVariableError as error:
-        raise ValueError(f"the cell's step changes its own state: {error}") from error
-    except flax.errors.FlaxError as error:
-        raise ValueError(f"the cell does not fit its variables: {error}") from error
-    return step_fn, params
-
-
-def _carry(cell: Any, initialize: Callable[[], Any], flip: bool) -> _Carry:
-    """The layout of the carry that `initialize` returns, from shapes alone; `flip` puts the last leaf first."""
-    if not hasattr(cell, "initialize_carry"):
-        raise ValueError(f"cell must know the shape of its carry: {type(cell).__name__} has no initialize_carry.")
-    leaves, treedef = jax.tree.flatten(jax.eval_shape(initialize))
-    if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-        raise ValueError(f"the carry must be floating arrays, got {treedef} of {leaves}.")
-    return _Carry(treedef, tuple(leaf.shape for leaf in leaves), tuple(range(len(leaves)))[:: -1 if flip else 1])
-
-
-def _box_rule(rules: Mapping[type, BoxRule], cell: Any) -> BoxRule | None:
-    """The rule for the cell's exact type, if it has the activations on which the rule rests."""
-    if type(cell) not in rules:
-        return None
-    tanh = cell.activation_fn in (jnp.tanh, jax.lax.tanh)
-    sigmoid = getattr(cell, "gate_fn", jax.nn.sigmoid) in (jax.nn.sigmoid, jax.lax.logistic)
-    return rules[type(cell)] if tanh and sigmoid and not getattr(cell, "residual", False) else None
-
-
-def _unit_box(params: Params, inputs: Any, n_hidden: int) -> Box:
     return -jnp.ones(n_hidden), jnp.ones(n_hidden)
 
 
-def _lstm_box(w_forget: Any, drive: Any) -> Box:
-    """From the forget gate's recurrent weights (N, N) and drive (N,); see the module's docstring."""
+def lstm_box(w_forget: Any, drive: Any) -> Box:
+    """The box of an LSTM's state (h, c); see the docstring of this module.
+
+    Args:
+      w_forget: (N, N), the forget gate's recurrent weights.
+      drive: (N,), what comes into that gate from outside, W_in u + b.
+
+    Returns:
+      (lower, upper), each (2*N,).
+
+    Example:
+      >>> lstm_box(jnp.zeros((1, 1)), jnp.zeros(1))[1].tolist()
+      [1.0, 2.0]
+    """
     cell_limit = 1 + jnp.exp(drive + jnp.abs(w_forget).sum(axis=1))
     upper = jnp.concatenate([jnp.ones_like(cell_limit), cell_limit])
     return -upper, upper
 
 
-def _flax_lstm_box(recurrent: Mapping[str, Any], into: Mapping[str, Any], inputs: Any) -> Box:
-    drive = jnp.asarray(recurrent["bias"])
-    return _lstm_box(recurrent["kernel"].T, drive if inputs is None else inputs @ into["kernel"] + drive)
+def check_finite(params: Params) -> None:
+    """Refuse weights that are not finite.
 
+    Args:
+      params: pytree; leaves that are traced or no floating numbers pass.
 
-def _nnx_lstm_box(params: Params, inputs: Any, n_hidden: int) -> Box:
-    return _flax_lstm_box(params["hf"], params["if_"], inputs)
+    Raises:
+      ValueError: naming the first leaf that holds NaN or infinity.
 
-
-def _nnx_optimized_lstm_box(params: Params, inputs: Any, n_hidden: int) -> Box:
-    forget = slice(n_hidden // 2, n_hidden)  # gates i, f, g, o stacked along the last axis
-    recurrent, into = (jax.tree.map(lambda w: w[..., forget], params[name]) for name in ("dense_h", "dense_i"))
-    return _flax_lstm_box(recurrent, into, inputs)
-
-
-def _linen_lstm_box(params: Params, inputs: Any, n_hidden: int) -> Box:
-    return _flax_lstm_box(params["params"]["hf"], params["params"]["if"], inputs)
-
-
-_NNX_BOXES: dict[type, BoxRule] = {
-    nnx.SimpleCell: _unit_box,
-    nnx.GRUCell: _unit_box,
-    nnx.LSTMCell: _nnx_lstm_box,
-    nnx.OptimizedLSTMCell: _nnx_optimized_lstm_box,
-}
-_LINEN_BOXES: dict[type, BoxRule] = {
-    nn.SimpleCell: _unit_box,
-    nn.GRUCell: _unit_box,
-    nn.MGUCell: _unit_box,
-    nn.LSTMCell: _linen_lstm_box,
-    nn.OptimizedLSTMCell: _linen_lstm_box,
-}
-
-
-def _is_float32(cell: Any) -> bool:
-    dtype = getattr(cell, "dtype", None)
-    return dtype is not None and jnp.dtype(dtype) == jnp.float32
-
-
-def _dtype(params: Params) -> Any:
-    """The dtype of the first floating leaf, as jax would hold it."""
-    dtypes = (jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params))
-    return next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)), jnp.float32)
-
-
-def _dotted(paths: list[tuple[Any, ...]]) -> str:
-    return ", ".join(".".join(map(str, path)) for path in paths)
-
-
-def _checked_n_inputs(cell: Any, n_inputs: Any) -> int:
-    if not isinstance(n_inputs, int | np.integer) or n_inputs < 0:
-        raise ValueError(f"n_inputs of {type(cell).__name__} is not known: pass n_inputs >= 0, got {n_inputs!r}.")
-    return int(n_inputs)
-
-
-def _check_finite(params: Params) -> None:
+    Example:
+      >>> check_finite({"w_rec": np.eye(2)})
+    """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         concrete = not isinstance(leaf, jax.core.Tracer) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
         if concrete and not np.isfinite(leaf).all():
@@ -434,7 +176,23 @@ def _check_finite(params: Params) -> None:
             raise ValueError(f"{what} weights: {jax.tree_util.keystr(path)} must be finite.")
 
 
-def _checked_hidden(hidden: Any, n_hidden: int) -> jax.Array:
+def checked_hidden(hidden: Any, n_hidden: int) -> jax.Array:
+    """The state as an array of JAX, of the shape and the kind of numbers that a state has.
+
+    Args:
+      hidden: (n_hidden,), floating.
+      n_hidden: the size it must have.
+
+    Returns:
+      (n_hidden,).
+
+    Raises:
+      ValueError: for another shape or dtype.
+
+    Example:
+      >>> checked_hidden(np.zeros(2, np.float32), 2).shape
+      (2,)
+    """
     hidden = jnp.asarray(hidden)
     if hidden.shape != (n_hidden,) or not jnp.issubdtype(hidden.dtype, jnp.floating):
         wanted = f"a floating array of shape (n_hidden,) = ({n_hidden},)"
@@ -442,7 +200,24 @@ def _checked_hidden(hidden: Any, n_hidden: int) -> jax.Array:
     return hidden
 
 
-def _checked_inputs(inputs: Any, n_inputs: int, dtype: Any) -> jax.Array | None:
+def checked_inputs(inputs: Any, n_inputs: int, dtype: Any) -> jax.Array | None:
+    """The drive in the dtype of the state, or None for no drive.
+
+    Args:
+      inputs: (n_inputs,) or None.
+      n_inputs: the size it must have.
+      dtype: of the state.
+
+    Returns:
+      (n_inputs,) or None.
+
+    Raises:
+      ValueError: for another shape.
+
+    Example:
+      >>> checked_inputs(np.eye(2)[0], 2, jnp.float32).tolist()
+      [1.0, 0.0]
+    """
     if inputs is None:
         return None
     if jnp.shape(inputs) != (n_inputs,):

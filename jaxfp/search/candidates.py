@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import dynamics
-from jaxfp.types import Array, Params, StepFn
+from jaxfp.types import Array, Kind, Params, StepFn
 
 
 def sample_candidates(key: jax.Array, states: Array, n_candidates: int, noise: float = 0.0) -> Any:
@@ -118,6 +118,59 @@ def _wander(
     return states[jnp.arange(n_candidates), jnp.minimum(time, n_time - 1)]
 
 
+def growing_directions(
+    key: jax.Array,
+    step_fn: StepFn,
+    params: Params,
+    hidden: Array,
+    inputs: Array | None,
+    *,
+    kind: Kind,
+    n_directions: int = 4,
+) -> tuple[jax.Array, jax.Array]:
+    """Directions that have grown the most after many steps of the linearized dynamics, and by how much a step.
+
+    Random vectors, multiplied by J again and again (by I + J / ||J||_F for a flow): what is left points along the
+    unstable modes, each in a mixture of its own. A first look, without a spectrum: its price is a few hundred
+    products.
+
+    Args:
+      key: typed PRNG key.
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands.
+      hidden: (n_hidden,), a fixed point.
+      inputs: (n_inputs,) or None.
+      kind: "map" or "flow".
+      n_directions: how many random vectors.
+
+    Returns:
+      Directions (n_directions, n_hidden), of length 1; and growth a step, over 1 where the point is unstable.
+
+    Example:
+      >>> step = lambda p, h, u: jnp.array([1.5, 0.5]) * h
+      >>> way, growth = growing_directions(jax.random.key(0), step, None, jnp.zeros(2), None, kind="map")
+      >>> abs(way).round(3).tolist()[0], round(float(growth), 3)
+      ([1.0, 0.0], 1.5)
+    """
+    with jax.default_matmul_precision("highest"):
+        _, product = jax.linearize(lambda h: step_fn(params, h, inputs), hidden)
+        start = jax.random.normal(key, (n_directions, hidden.size), jnp.float32).astype(hidden.dtype)
+        image = jax.vmap(product)(start)
+        # E ||J v||^2 / E ||v||^2 = ||J||_F^2 / n
+        size = jnp.sqrt(hidden.size * jnp.sum(image**2) / jnp.sum(start**2))
+        size = jnp.maximum(size, jnp.finfo(hidden.dtype).tiny)
+
+        def step(ways: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            moved = jax.vmap(product)(ways)
+            moved = moved if kind == "map" else ways + moved / size
+            length = jnp.linalg.norm(moved, axis=1, keepdims=True)
+            return moved / jnp.maximum(length, jnp.finfo(hidden.dtype).tiny), length[:, 0]
+
+        ways, lengths = jax.lax.scan(step, start, length=64 if kind == "map" else 512)
+    late = lengths[len(lengths) // 2 :]
+    return ways, jnp.exp(jnp.max(jnp.mean(jnp.log(jnp.maximum(late, jnp.finfo(hidden.dtype).tiny)), axis=0)))
+
+
 def seed_candidates(
     key: jax.Array,
     n_candidates: int,
@@ -137,7 +190,7 @@ def seed_candidates(
       n_candidates: how many.
       attractors: (n_attractors, n_hidden), at least one row; whatever should be mixed.
       saddles: (n_saddles, n_hidden), may be empty.
-      unstable: (n_saddles, n_hidden, n_hidden) real, the projector on each saddle's unstable directions.
+      unstable: (n_saddles, n_directions, n_hidden), vectors along each saddle's unstable directions.
       scale: activation units, the size of the region of interest.
 
     Returns:
@@ -146,15 +199,16 @@ def seed_candidates(
 
     Example:
       >>> one = np.ones((1, 2))
-      >>> seed_candidates(jax.random.key(0), 3, one, one[:0], np.zeros((0, 2, 2)), 0.0)[0].tolist()
+      >>> seed_candidates(jax.random.key(0), 3, one, one[:0], np.zeros((0, 1, 2)), 0.0)[0].tolist()
       [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     everything = np.concatenate([attractors, saddles])
     n_steps = n_candidates // 3 if len(saddles) else 0
     n_mixtures = n_candidates - n_steps
     # A power of two of columns: as points are found, the program for the draws stays the same.
-    drawn = _draw(key, n_candidates, attractors.shape[1], 1 << (len(everything) - 1).bit_length())
-    share, order, blur, which, far = (np.asarray(x, np.float64) for x in drawn)
+    n_columns = max(64, 1 << (len(everything) - 1).bit_length())
+    drawn = _draw(key, n_candidates, attractors.shape[1], n_columns, unstable.shape[1])
+    share, order, blur, which, far, mix = (np.asarray(x, np.float64) for x in drawn)
     blur = 0.1 * scale / attractors.shape[1] ** 0.5 * blur
 
     half = n_mixtures // 2
@@ -170,7 +224,7 @@ def seed_candidates(
     if not n_steps:
         return mixtures, mixtures[:0]
     saddle = (which[:n_steps] * len(saddles)).astype(int)
-    way = np.einsum("snm,sm->sn", unstable[saddle], blur[n_mixtures:])
+    way = np.einsum("sd,sdn->sn", mix[:n_steps], unstable[saddle])
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), np.finfo(float).tiny)
     return mixtures, saddles[saddle] + scale * far[:n_steps, None] * way
 
@@ -190,9 +244,9 @@ def _pick(key: jax.Array, n_candidates: int, shape: tuple[int, int]) -> tuple[ja
     return rows, jax.random.normal(key_noise, (n_candidates, shape[1]), jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _draw(key: jax.Array, n_candidates: int, n_hidden: int, n_columns: int) -> tuple[jax.Array, ...]:
-    keys = jax.random.split(key, 5)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _draw(key: jax.Array, n_candidates: int, n_hidden: int, n_columns: int, n_directions: int) -> tuple[jax.Array, ...]:
+    keys = jax.random.split(key, 6)
     one = (n_candidates,)
     return (
         jax.random.uniform(keys[0], one, jnp.float32),
@@ -200,6 +254,7 @@ def _draw(key: jax.Array, n_candidates: int, n_hidden: int, n_columns: int) -> t
         jax.random.normal(keys[2], (n_candidates, n_hidden), jnp.float32),
         jax.random.uniform(keys[3], one, jnp.float32),
         jax.random.uniform(keys[4], one, jnp.float32),
+        jax.random.normal(keys[5], (n_candidates, n_directions), jnp.float32),
     )
 
 

@@ -9,7 +9,6 @@ nothing; and nobody is dropped for being alone.
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 _Rows = TypeVar("_Rows", bound=tuple)
 
@@ -37,12 +36,18 @@ def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray
         return owner
     # Ties of q (zero is common) are broken by the coordinates, so that the order of the points plays no role.
     order = np.lexsort((*hidden.T[::-1], q, group))
-    tree = cKDTree(hidden)
+    # Points within a distance of each other are so along any direction, too: only those are compared.
+    direction = np.random.default_rng(0).normal(size=hidden.shape[1])
+    along = hidden @ (direction / np.linalg.norm(direction))
+    by_place = np.argsort(along)
+    slack = tolerance + 8 * np.finfo(float).eps * hidden.shape[1] * np.abs(hidden).max(initial=0.0)
+    first = np.searchsorted(along[by_place], along - slack)
+    last = np.searchsorted(along[by_place], along + slack, side="right")
     for i in order:
         if owner[i] < 0:
-            near = np.asarray(tree.query_ball_point(hidden[i], tolerance[i]), int)
+            near = by_place[first[i] : last[i]]
             near = near[(owner[near] < 0) & (group[near] == group[i])]
-            owner[near] = i
+            owner[near[np.linalg.norm(hidden[near] - hidden[i], axis=1) <= tolerance[i]]] = i
             owner[i] = i
     return owner
 

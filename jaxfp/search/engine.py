@@ -4,6 +4,9 @@ A lane is one candidate with its input. `build_search` is the traceable core: fi
 transformation around it (an ensemble of networks is a vmap over params). `run_wave` is the host loop around the same
 step: a work queue that keeps a fixed number of lanes busy for a few steps at a time, so that the slowest lane does
 not keep the others waiting, and one program is compiled whatever the number of candidates.
+
+Lanes in flight share a budget: on a CPU what its cache holds, since every product streams the lanes through it; on an
+accelerator a piece of its memory. Neither that number nor the number of devices changes where a lane ends.
 """
 
 import functools
@@ -17,7 +20,9 @@ import numpy as np
 from jaxfp import dynamics
 from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, Params, Solver, StepFn
 
-_STEPS_A_ROUND = 8
+_STEPS_A_ROUND = 4
+_NARROW = 16  # lanes of the second program, for the last few of a long search
+_CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes in flight, on a CPU and on an accelerator
 
 
 class Lanes(NamedTuple):
@@ -74,6 +79,25 @@ def build_search(step_fn: StepFn, solver: Solver, *, kind: Kind = "map") -> Call
     return search
 
 
+def lanes_in_flight(numbers: int, itemsize: int, least: int = 16) -> int:
+    """How many lanes the budget allows.
+
+    Args:
+      numbers: that one lane holds at a time.
+      itemsize: bytes of one.
+      least: no fewer than this: products of fewer lanes are no matrix products.
+
+    Returns:
+      A power of two, so that few programs are compiled; on a CPU no more than 128, which gain nothing.
+
+    Example:
+      >>> lanes_in_flight(1 << 40, 8)
+      16
+    """
+    budget, most = (_CACHE, 128) if jax.default_backend() == "cpu" else (_MEMORY, 1 << 16)
+    return min(max(1 << max((budget // (numbers * itemsize)).bit_length() - 1, 0), least), most)
+
+
 def run_wave(
     step_fn: StepFn,
     params: Params,
@@ -85,7 +109,7 @@ def run_wave(
     tolerance: float,
     max_steps: int,
     chunk_size: int,
-    on_progress: Callable[[int], None] | None = None,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Lanes:
     """Search from every candidate; the host's work queue around the traceable step.
 
@@ -99,7 +123,7 @@ def run_wave(
       tolerance: q at which a lane stops early; 0 for the rounding floor.
       max_steps: iterations a lane may take.
       chunk_size: largest number of lanes in flight.
-      on_progress: called with the number of lanes just finished.
+      sharding: of the leading axis of the lanes, over devices; None for the default device.
 
     Returns:
       Lanes of NumPy arrays.
@@ -118,13 +142,16 @@ def run_wave(
     out = Lanes(
         np.array(candidates), np.full(n_candidates, np.inf), np.zeros(n_candidates, int), np.zeros(n_candidates, int)
     )
+    # A second, narrow program is worth its compilation only where many steps may follow for a few lanes.
+    narrow = min(_NARROW, chunk_size) if sharding is None and max_steps > 16 else chunk_size
     queue, lanes, owner = 0, None, np.zeros(0, int)
     while queue < n_candidates or (owner >= 0).any():
-        width = _width(n_candidates - queue + int((owner >= 0).sum()), chunk_size)
+        n_left = n_candidates - queue + int((owner >= 0).sum())
+        width = narrow if n_left <= narrow else chunk_size
         if lanes is None or width < len(owner):  # fewer lanes than the program is wide: move into a narrower one
             kept = owner[owner >= 0]
             source = np.concatenate([np.flatnonzero(owner >= 0), np.zeros(width - len(kept), int)])
-            lanes = lanes if lanes is None else jax.tree.map(lambda x, s=source: x[s], lanes)
+            lanes = lanes if lanes is None else jax.tree.map(lambda x, s=source: np.asarray(x)[s], lanes)
             owner = np.concatenate([kept, np.full(width - len(kept), -1)])
         fresh = np.flatnonzero(owner < 0)[: n_candidates - queue]
         owner[fresh] = np.arange(queue, queue + len(fresh))
@@ -135,9 +162,10 @@ def run_wave(
         if lanes is None:  # every lane is fresh in the first round: what they hold before does not matter
             one = _jitted_start.eval_shape(step_fn, solver, kind, params, *_row(candidates, inputs))
             lanes = jax.tree.map(lambda x, n=width: np.zeros((n, *x.shape), x.dtype), one)
-        lanes = _round(
-            step_fn, solver, kind, params, lanes, candidates[rows], u, is_fresh, owner >= 0, tolerance, max_steps
-        )
+        placed = (lanes, candidates[rows], u, is_fresh, owner >= 0)
+        if sharding is not None:
+            placed = jax.device_put(placed, sharding)
+        lanes = _round(step_fn, solver, kind, params, *placed, tolerance, max_steps)
         status = np.asarray(lanes.status)
         ended = (status != RUNNING) & (owner >= 0)
         rows = owner[ended]
@@ -146,14 +174,7 @@ def run_wave(
         out.n_steps[rows] = np.asarray(lanes.n_steps)[ended]
         out.status[rows] = status[ended]
         owner[ended] = -1
-        if on_progress is not None:
-            on_progress(len(rows))
     return out
-
-
-def _width(n_lanes: int, chunk_size: int) -> int:
-    """Lanes in flight: one of two widths, so that two programs are compiled and the last few lanes are cheap."""
-    return min(16, chunk_size) if n_lanes <= 16 else chunk_size
 
 
 def _row(candidates: np.ndarray, inputs: np.ndarray | None) -> tuple[Any, Any]:

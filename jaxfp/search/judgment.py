@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import lapack
 
-from jaxfp.search import dedupe, engine, polish
+from jaxfp.search import dedupe, engine, polish, zeros
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+from jaxfp.search.solvers.newton_krylov import gauss_newton_krylov
 from jaxfp.types import (
     CONVERGED,
     FIXED,
@@ -38,6 +39,8 @@ from jaxfp.types import (
 _NULL_STEP = 1e-3  # how far along the null vector a continuum is probed, relative to 1 + ||h||
 _STUCK = "stuck: neither a zero nor a minimum of q to rounding"
 _BOLD = 1e-6  # damping of a search that goes on from where another one ended
+_CLEAR = 100.0  # how far beyond its error an estimated singular value settles the matter without an SVD
+_LARGEST_DENSE = 512  # units up to which a lane by itself is searched with dense matrices
 
 
 class Problem(NamedTuple):
@@ -47,93 +50,33 @@ class Problem(NamedTuple):
       step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
       params: pytree that `step_fn` understands, widened to float64.
       kind: "map" or "flow".
-      solver: of the search before the polish.
+      solver: of the search before the polish, or None for the stages of `wave`.
       dtype: of the search before the polish.
       eps: relative resolution of the step function's own arithmetic.
       max_steps: iterations a lane may take, in the search and again in the polish.
       tolerance: q at which the search hands over to the polish.
       slow_tolerance: q at which a lane stops for good, or None.
       unique_tolerance: distance within which two points are one, or None for what the polish resolves.
-      chunk_size: lanes in flight.
+      chunk_size: lanes in flight, or None for what the budget allows.
+      n_dense: states whose Jacobians are held at a time.
+      sharding: of the lanes over devices, or None.
       box: from one input (n_inputs,) to the (lower, upper) corners of a box the map sends into itself, or None.
     """
 
     step_fn: StepFn
     params: Params
     kind: Kind
-    solver: Solver
+    solver: Solver | None
     dtype: Any
     eps: float
     max_steps: int
     tolerance: float
     slow_tolerance: float | None
     unique_tolerance: float | None
-    chunk_size: int
+    chunk_size: int | None
+    n_dense: int
+    sharding: jax.sharding.Sharding | None
     box: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None
-
-
-class Wave(NamedTuple):
-    """Judged lanes and the points they reached.
-
-    Attributes:
-      points: distinct points; their n_hits are those of this wave, their report is None.
-      label: (n_candidates,) row of `points` each lane belongs to, -1 for none.
-      status: (n_candidates,) FIXED, SLOW, MAX_STEPS, NONFINITE or REJECTED.
-      reason: (n_candidates,) why a lane is no point, "" where it is one.
-      n_steps: (n_candidates,) iterations of search and polish.
-    """
-
-    points: FixedPoints
-    label: np.ndarray
-    status: np.ndarray
-    reason: np.ndarray
-    n_steps: np.ndarray
-
-
-def search_wave(
-    problem: Problem,
-    candidates: np.ndarray,
-    inputs: np.ndarray | None,
-    on_progress: Callable[[int], None] | None = None,
-) -> Wave:
-    """Search, polish, merge and judge one set of candidates. Needs x64 in scope.
-
-    Args:
-      problem: see `Problem`.
-      candidates: (n_candidates, n_hidden).
-      inputs: (n_candidates, n_inputs) float64 or None.
-      on_progress: called with the number of lanes just finished.
-
-    Returns:
-      Wave.
-
-    Example:
-      >>> with jax.enable_x64(True):
-      ...     problem = Problem(
-      ...         lambda p, h, u: p * h, jnp.asarray(0.5), "map", levenberg_marquardt(), np.float64, 2.2e-16, 50, 0.0,
-      ...         None, None, 16, None,
-      ...     )
-      ...     search_wave(problem, np.ones((2, 3)), None).points.hidden.round(6).tolist()
-      [[0.0, 0.0, 0.0]]
-    """
-    p = problem
-    common: dict[str, Any] = {"kind": p.kind, "max_steps": p.max_steps, "chunk_size": p.chunk_size}
-    stop = p.slow_tolerance or 0.0
-    hidden, n_steps = candidates.astype(np.float64), np.zeros(len(candidates), int)
-    first = levenberg_marquardt()
-    if np.dtype(p.dtype) != np.float64 or p.solver != first:
-        params, drives = jax.tree.map(lambda x: _cast(x, p.dtype), (p.params, inputs))
-        early = max(stop, p.tolerance)
-        lanes = engine.run_wave(
-            p.step_fn, params, candidates.astype(p.dtype), drives, solver=p.solver, tolerance=early, **common
-        )
-        hidden, n_steps, first = lanes.hidden.astype(np.float64), lanes.n_steps, levenberg_marquardt(_BOLD)
-    # The search may have ended early (its dtype, its tolerance, its budget): float64 goes on from where it was.
-    lanes = engine.run_wave(
-        p.step_fn, p.params, hidden, inputs, solver=first, tolerance=stop, on_progress=on_progress, **common
-    )
-    ended = _measure(problem, lanes, inputs)
-    return _judge(problem, ended, inputs, n_steps + lanes.n_steps)
 
 
 def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.ndarray:
@@ -149,7 +92,7 @@ def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.n
       (1 + ||h||) for FIXED points, and 2 eps^(1/3) (1 + ||h||) for SLOW ones, whose q is flatter.
 
     Example:
-      >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, None)
+      >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
       >>> tolerances(problem, np.ones((2, 1)), np.array([FIXED, SLOW])).tolist()
       [0.5, 0.5]
     """
@@ -158,63 +101,200 @@ def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.n
     return 2 * problem.eps ** np.where(status == FIXED, 1 / 2, 1 / 3) * (1 + np.linalg.norm(hidden, axis=1))
 
 
-class _Ended(NamedTuple):
-    """Lanes after the last digit, with a first status."""
+class Ended(NamedTuple):
+    """Where lanes ended in float64, with a first status.
+
+    Attributes:
+      hidden: (n_lanes, n_hidden) float64.
+      speed: (n_lanes,) ||r||.
+      status: (n_lanes,) FIXED, SLOW, MAX_STEPS, NONFINITE or REJECTED.
+      reason: (n_lanes,) why a lane is no point, "" where it may be one.
+      rounding: (n_lanes,) bool, the residual is so small that a saturated gate may be all there is to it.
+    """
 
     hidden: np.ndarray
     speed: np.ndarray
     status: np.ndarray
     reason: np.ndarray
-    rounding: np.ndarray  # bool: the residual is so small that a saturated gate may be all there is to it
+    rounding: np.ndarray
 
 
-def _cast(x: Any, dtype: Any) -> Any:
-    return x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x
+class Judged(NamedTuple):
+    """Points among lanes.
+
+    Attributes:
+      points: distinct points; n_hits are of these lanes, the report is None.
+      label: (n_lanes,) row of `points`, -1 for none.
+      status: (n_lanes,) FIXED, SLOW, MAX_STEPS, NONFINITE or REJECTED.
+      reason: (n_lanes,) why a lane is no point, "" where it is one.
+    """
+
+    points: FixedPoints
+    label: np.ndarray
+    status: np.ndarray
+    reason: np.ndarray
 
 
-def _measure(problem: Problem, lanes: engine.Lanes, inputs: np.ndarray | None) -> _Ended:
-    p, eps = problem, problem.eps
-    common: dict[str, Any] = {"kind": p.kind, "chunk_size": p.chunk_size}
-    polished = polish.polish(p.step_fn, p.params, lanes.hidden, inputs, **common)
+def settle(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> tuple[Ended, np.ndarray]:
+    """The last digits and a first status, for each lane by itself: what no lane can share. Needs x64 in scope.
+
+    Args:
+      problem: see `Problem`.
+      hidden: (n_lanes, n_hidden) float64, where the search left them.
+      inputs: (n_lanes, n_inputs) float64 or None.
+
+    Returns:
+      Ended, and the iterations it took (n_lanes,).
+
+    Example:
+      >>> problem = Problem(
+      ...     lambda p, h, u: p * h, 0.5, "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16, 16,
+      ...     None, None,
+      ... )
+      >>> with jax.enable_x64(True):
+      ...     settle(problem, np.ones((2, 3)), None)[0].status.tolist() == [FIXED, FIXED]
+      True
+    """
+    p, n_lanes = problem, len(hidden)
+    n_steps = np.zeros(n_lanes, int)
+    if p.slow_tolerance is None:
+        ended = _measure(problem, hidden, np.zeros(n_lanes), np.full(n_lanes, CONVERGED), inputs)
+        waits = ended.status == MAX_STEPS
+    else:  # a lane that stops early must not be polished before it has stopped
+        ended, waits = _unanswered(hidden), np.ones(n_lanes, bool)
+    again = np.flatnonzero(waits)
+    if len(again):
+        u = None if inputs is None else inputs[again]
+        dense = hidden.shape[1] <= _LARGEST_DENSE
+        lanes = engine.run_wave(
+            p.step_fn,
+            p.params,
+            hidden[again],
+            u,
+            solver=levenberg_marquardt(_BOLD) if dense else gauss_newton_krylov(48),
+            kind=p.kind,
+            tolerance=p.slow_tolerance or 0.0,
+            max_steps=p.max_steps,
+            chunk_size=p.n_dense,
+        )
+        n_steps[again] = lanes.n_steps
+        more = _measure(problem, lanes.hidden, lanes.q, lanes.status, u)
+        for column, column_again in zip(ended, more, strict=True):
+            column[again] = column_again
+    return ended, n_steps
+
+
+def _unanswered(hidden: np.ndarray) -> Ended:
+    n = len(hidden)
+    return Ended(hidden.copy(), np.zeros(n), np.full(n, MAX_STEPS), np.full(n, _STUCK, object), np.zeros(n, bool))
+
+
+def _measure(
+    problem: Problem, hidden: np.ndarray, q: np.ndarray, came_as: np.ndarray, inputs: np.ndarray | None
+) -> Ended:
+    """Polish lanes and say what they look like; `q` is that of `hidden` and wanted with a slow tolerance only."""
+    p, eps, at = problem, problem.eps, hidden
+    common: dict[str, Any] = {"kind": p.kind, "chunk_size": p.n_dense}
+    polished = polish.polish(p.step_fn, p.params, at, inputs, **common)
     hidden, speed = polished.hidden, polished.speed
     floor = polished.floor * (eps / np.finfo(float).eps)
     at_floor = speed <= floor
     slow = polished.slope <= 10 * eps**0.5
     if p.slow_tolerance is not None:
         # Lanes stay where they stopped, except where the floor is a polish away.
-        near = np.linalg.norm(hidden - lanes.hidden, axis=1) <= eps**0.25 * (1 + np.linalg.norm(hidden, axis=1))
+        near = np.linalg.norm(hidden - at, axis=1) <= eps**0.25 * (1 + np.linalg.norm(hidden, axis=1))
         at_floor &= near
-        hidden = np.where(at_floor[:, None], hidden, lanes.hidden)
-        speed = np.where(at_floor, speed, np.sqrt(2 * lanes.q))
-        slow = lanes.q <= p.slow_tolerance
+        hidden = np.where(at_floor[:, None], hidden, at)
+        speed = np.where(at_floor, speed, np.sqrt(2 * q))
+        slow = q <= p.slow_tolerance
     else:
         open_ = np.flatnonzero(np.isfinite(speed) & ~at_floor & ~slow)
         if len(open_):
             u = None if inputs is None else inputs[open_]
             moved, moved_speed, distance = polish.minimize(p.step_fn, p.params, hidden[open_], u, **common)
             again = polish.polish(p.step_fn, p.params, moved, u, **common)
-            zero = again.speed <= again.floor * (
-                eps / np.finfo(float).eps
-            )  # the minimum of q was a zero of r after all
+            # The minimum of q was a zero of r after all?
+            zero = again.speed <= again.floor * (eps / np.finfo(float).eps)
             found = distance <= eps**0.5 * (1 + np.linalg.norm(moved, axis=1))
             hidden[open_[found]], speed[open_[found]] = moved[found], moved_speed[found]
             hidden[open_[zero]], speed[open_[zero]] = again.hidden[zero], again.speed[zero]
             at_floor[open_[zero]] = slow[open_[found]] = True
     status = np.select([~np.isfinite(speed), at_floor, slow], [NONFINITE, FIXED, SLOW], MAX_STEPS)
-    out_of_steps = (status == MAX_STEPS) & (lanes.status != CONVERGED)
     reason = np.full(len(hidden), "", object)
     reason[status == NONFINITE] = "not finite"
     reason[status == MAX_STEPS] = _STUCK
-    reason[out_of_steps] = f"no minimum of q within {p.max_steps} steps"
-    if p.box is not None:
-        outside = _outside(p.box, hidden, inputs, eps**0.5 * (1 + np.linalg.norm(hidden, axis=1)))
-        status[outside], reason[outside] = REJECTED, "outside the box that the map sends into itself"
-    rounding = (polished.gate_margin <= 8 * hidden.shape[1] * eps) & (speed <= floor * eps**-0.25)
-    return _Ended(hidden, speed, status, reason, rounding)
+    reason[(status == MAX_STEPS) & (came_as != CONVERGED)] = f"no minimum of q within {p.max_steps} steps"
+    rounding = saturated(problem, hidden.shape[1], polished.gate_margin, speed, floor)
+    return in_the_box(problem, Ended(hidden, speed, status, reason, rounding), inputs)
 
 
-def _judge(problem: Problem, ended: _Ended, inputs: np.ndarray | None, n_steps: np.ndarray) -> Wave:
-    """Merge what is the same, judge each representative, and let its lanes share the verdict."""
+def saturated(problem: Problem, n_hidden: int, gate_margin: Any, speed: Any, floor: Any) -> np.ndarray:
+    """May a small residual be the work of a gate that rounds to 0 or 1?
+
+    Args:
+      problem: see `Problem`.
+      n_hidden: units.
+      gate_margin: (n_lanes,) see `program.gate_margin`.
+      speed: (n_lanes,) ||r||.
+      floor: (n_lanes,) what rounding leaves of it.
+
+    Returns:
+      (n_lanes,) bool.
+
+    Example:
+      >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
+      >>> bool(saturated(problem, 4, 0.0, 0.0, 1e-15))
+      True
+    """
+    return (gate_margin <= 8 * n_hidden * problem.eps) & (speed <= floor * problem.eps**-0.25)
+
+
+def in_the_box(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> Ended:
+    """REJECTED where a lane ended outside the box that the map sends into itself.
+
+    Args:
+      problem: see `Problem`.
+      ended: lanes.
+      inputs: (n_lanes, n_inputs) float64 or None.
+
+    Returns:
+      Ended; the same where no box is known.
+
+    Example:
+      >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
+      >>> in_the_box(problem, "as it is", None)
+      'as it is'
+    """
+    if problem.box is None:
+        return ended
+    slack = problem.eps**0.5 * (1 + np.linalg.norm(ended.hidden, axis=1))
+    outside = _outside(problem.box, ended.hidden, inputs, slack)
+    status, reason = ended.status.copy(), ended.reason.copy()
+    status[outside], reason[outside] = REJECTED, "outside the box that the map sends into itself"
+    return ended._replace(status=status, reason=reason)
+
+
+def judge(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> Judged:
+    """Merge what is the same, judge each representative, and let its lanes share the verdict. Needs x64 in scope.
+
+    Args:
+      problem: see `Problem`.
+      ended: lanes.
+      inputs: (n_lanes, n_inputs) float64 or None.
+
+    Returns:
+      Judged.
+
+    Example:
+      >>> problem = Problem(
+      ...     lambda p, h, u: p * h, 0.5, "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16, 16,
+      ...     None, None,
+      ... )
+      >>> with jax.enable_x64(True):
+      ...     judged = judge(problem, settle(problem, np.ones((2, 3)), None)[0], None)
+      >>> judged.points.hidden.round(6).tolist(), judged.label.tolist()
+      ([[0.0, 0.0, 0.0]], [0, 0])
+    """
     hidden, speed, status, reason, _ = ended
     owner = np.full(len(hidden), -1)
     tolerance = tolerances(problem, hidden, status)
@@ -245,15 +325,16 @@ def _judge(problem: Problem, ended: _Ended, inputs: np.ndarray | None, n_steps: 
         n_hits=np.bincount(label[label >= 0], minlength=len(rows)),
         report=None,  # type: ignore[arg-type]  # the pipeline writes it
     )
-    return Wave(points, label, status, reason, n_steps)
+    return Judged(points, label, status, reason)
 
 
 def _judge_representatives(
-    problem: Problem, ended: _Ended, inputs: np.ndarray | None, rows: np.ndarray
+    problem: Problem, ended: Ended, inputs: np.ndarray | None, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Verdict, isolated and reason of each representative."""
     p = problem
     u = None if inputs is None else inputs[rows]
+    common: dict[str, Any] = {"kind": p.kind, "chunk_size": p.n_dense}
     hidden, verdict = ended.hidden[rows], ended.status[rows].copy()
     isolated, why = np.ones(len(rows), bool), np.full(len(rows), "", object)
     size = 1 + np.linalg.norm(hidden, axis=1)
@@ -263,23 +344,32 @@ def _judge_representatives(
     if p.slow_tolerance is None and len(slow):
         # A lane that began on a symmetry plane of q may end where q is stationary but falls away on either side.
         at = None if u is None else u[slow]
-        bend = polish.curvature(p.step_fn, p.params, hidden[slow], at, kind=p.kind, chunk_size=16)
-        falls = slow[bend < -(p.eps**0.5)]
+        falls = slow[_falls_away(polish.hessians(p.step_fn, p.params, hidden[slow], at, **common), p.eps)]
         verdict[falls], why[falls] = MAX_STEPS, _STUCK
-    residuals, jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=16)
     null, close, probed = np.zeros_like(hidden), np.zeros(len(rows), bool), []
-    for k in np.flatnonzero(verdict == FIXED):
-        if not np.isfinite(jacobians[k]).all():
-            verdict[k], why[k] = REJECTED, "the Jacobian is not finite"
-            continue
-        left, singular, right = np.linalg.svd(jacobians[k])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distance = np.linalg.norm((left.T @ residuals[k]) / singular)
-        close[k] = distance <= p.eps**0.5 * size[k]
-        # J_r carries rounding of this size: below it a singular value is as good as 0.
-        if not close[k] or singular[-1] <= 8 * hidden.shape[1] * p.eps * max(singular[0], 1.0):
-            null[k] = right[-1]
-            probed.append(k)
+    fixed = np.flatnonzero(verdict == FIXED)
+    for start in range(0, len(fixed), p.n_dense):  # never more Jacobians at a time
+        part = fixed[start : start + p.n_dense]
+        at = None if u is None else u[part]
+        residuals, jacobians = polish.residual_jacobians(p.step_fn, p.params, hidden[part], at, **common)
+        for k, r, jacobian in zip(part, residuals, jacobians, strict=True):
+            if not np.isfinite(jacobian).all():
+                verdict[k], why[k] = REJECTED, "the Jacobian is not finite"
+                continue
+            # J_r carries rounding of this size: below it a singular value is as good as 0.
+            error = 8 * len(r) * p.eps
+            factors = zeros.factorize(jacobian)
+            if zeros.least_singular(factors) > _CLEAR * error * max(factors.size * len(r) ** 0.5, 1.0):
+                close[k] = np.linalg.norm(zeros.solve(factors, r[None])) <= p.eps**0.5 * size[k]
+                if close[k]:
+                    continue
+            left, singular, right = np.linalg.svd(jacobian)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                distance = np.linalg.norm((left.T @ r) / singular)
+            close[k] = distance <= p.eps**0.5 * size[k]
+            if not close[k] or singular[-1] <= error * max(singular[0], 1.0):
+                null[k] = right[-1]
+                probed.append(k)
     if probed:
         at = np.array(probed)
         stays = _stays_along(problem, hidden[at], None if u is None else u[at], null[at])
@@ -290,6 +380,17 @@ def _judge_representatives(
         lost = at[~stays & ~close[at]]
         verdict[lost], why[lost] = REJECTED, "ill-conditioned: at the floor, yet far from any zero"
     return verdict, isolated, why
+
+
+def _falls_away(hessians: np.ndarray, eps: float) -> np.ndarray:
+    """Is q, stationary here, without a minimum: an eigenvalue under -sqrt(eps) times the largest in size?"""
+    falls = np.zeros(len(hessians), bool)
+    for k, hessian in enumerate(hessians):
+        slack = eps**0.5 * np.abs(hessian).max()  # the largest entry is no larger than the largest eigenvalue
+        if lapack.dpotrf(hessian + slack * np.eye(len(hessian)))[1]:
+            bends = np.linalg.eigvalsh(hessian)
+            falls[k] = bends[0] < -(eps**0.5) * max(np.abs(bends).max(), np.finfo(float).tiny)
+    return falls
 
 
 def _outside(box: Any, hidden: np.ndarray, inputs: np.ndarray | None, slack: np.ndarray) -> np.ndarray:
@@ -306,7 +407,7 @@ def _stays_along(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None
     far = _NULL_STEP * (1 + np.linalg.norm(hidden, axis=1, keepdims=True))
     start = np.concatenate([hidden + far * direction, hidden - far * direction])
     u = None if inputs is None else np.concatenate([inputs, inputs])
-    common: dict[str, Any] = {"kind": p.kind, "chunk_size": p.chunk_size}
+    common: dict[str, Any] = {"kind": p.kind, "chunk_size": p.n_dense}
     lanes = engine.run_wave(
         p.step_fn, p.params, start, u, solver=levenberg_marquardt(_BOLD), tolerance=0.0, max_steps=p.max_steps, **common
     )

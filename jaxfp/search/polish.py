@@ -98,29 +98,76 @@ def minimize(
     return _in_chunks(functools.partial(_minimize, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
-def curvature(
+def residuals(
     step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
-) -> np.ndarray:
-    """How q bends where it bends down the most, or up the least. Needs x64 in scope.
+) -> tuple[np.ndarray, np.ndarray]:
+    """R and the gate margin at each state. Needs x64 in scope.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
       params: pytree that `step_fn` understands, widened.
-      hidden: (n_points, n_hidden) float64, stationary points of q.
+      hidden: (n_states, n_hidden) float64.
+      inputs: (n_states, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+
+    Returns:
+      r (n_states, n_hidden) and gate_margin (n_states,), see `program.gate_margin`.
+
+    Example:
+      >>> with jax.enable_x64(True):
+      ...     residuals(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1)[0].item()
+      -0.5
+    """
+    return _in_chunks(functools.partial(_residual, step_fn, kind, params), hidden, inputs, chunk_size)
+
+
+def gradients(
+    step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
+) -> np.ndarray:
+    """Gradient of q at each state, J_r'r. Needs x64 in scope.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_states, n_hidden) float64.
+      inputs: (n_states, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+
+    Returns:
+      (n_states, n_hidden).
+
+    Example:
+      >>> with jax.enable_x64(True):
+      ...     gradients(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1).item()
+      0.25
+    """
+    return _in_chunks(functools.partial(_gradient, step_fn, kind, params), hidden, inputs, chunk_size)
+
+
+def hessians(
+    step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
+) -> np.ndarray:
+    """Hessian of q at each state, exact. Needs x64 in scope.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_points, n_hidden) float64.
       inputs: (n_points, n_inputs) float64 or None.
       kind: "map" or "flow".
       chunk_size: states at a time.
 
     Returns:
-      (n_points,) least eigenvalue of the Hessian of q over the largest in size: negative where q has no minimum.
+      (n_points, n_hidden, n_hidden), symmetric.
 
     Example:
-      >>> start = np.zeros((1, 1))
       >>> with jax.enable_x64(True):
-      ...     float(curvature(lambda p, h, u: h - 1 + h**2, None, start, None, kind="map", chunk_size=1)[0])
-      -1.0
+      ...     hessians(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1).item()
+      0.25
     """
-    return _in_chunks(functools.partial(_curvature, step_fn, kind, params), hidden, inputs, chunk_size)
+    return _in_chunks(functools.partial(_hessian, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def residual_jacobians(
@@ -220,13 +267,32 @@ def _minimize(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _curvature(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
+def _residual(
+    step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    def one(h: jax.Array, u: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        return dynamics.residual_fn(step_fn, params, u, kind)(h), program.gate_margin(step_fn, params, h, u)
+
+    return dynamics.over_points(one, hidden, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
+    def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
+        residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
+        with jax.default_matmul_precision("highest"):
+            return jax.grad(lambda h: jnp.vdot(residual_fn(h), residual_fn(h)) / 2)(h)
+
+    return dynamics.over_points(one, hidden, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _hessian(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
     def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
         with jax.default_matmul_precision("highest"):
             hessian = jax.jacfwd(jax.grad(lambda h: jnp.vdot(residual_fn(h), residual_fn(h)) / 2))(h)
-        bends = jnp.linalg.eigvalsh((hessian + hessian.T) / 2)
-        return bends[0] / jnp.maximum(jnp.max(jnp.abs(bends)), jnp.finfo(h.dtype).tiny)
+        return (hessian + hessian.T) / 2
 
     return dynamics.over_points(one, hidden, inputs)
 

@@ -1,0 +1,1 @@
+"""How fast, how complete and how exact: `python -m benchmarks --help` lists the scripts."""

@@ -1,0 +1,477 @@
+"""One wave: from many candidates to the distinct points they lead to, most of the work shared.
+
+1. Search, in the candidates' dtype and in stages, cheap ones first; the lanes that a stage leaves go on to the next:
+
+       newton_krylov(8)          8 products an iteration: nearly every lane of a network with a few slow modes
+       newton_krylov(24)         harder networks, where eight vectors do not hold the Newton step
+       truncated_newton(32)      minima of q, where Newton's method on r has nowhere to go
+
+2. After each stage the lanes that landed are shared out: a representative of each cluster is taken to the last digit
+   in float64 (`zeros.refine`), and every lane that belongs to it is done. Zeros found earlier come first.
+3. What belongs to no zero (slow points, continua, saturated gates) is settled lane by lane, again representatives
+   first, and shared where the Hessian of q allows it.
+
+A lane shares a result only where its own next Newton steps would lead there, so what is found does not depend on what
+was found before, nor on the order, the chunks or the devices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import tree
+
+from jaxfp.search import dedupe, engine, judgment, polish, zeros
+from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
+from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, SLOW, FixedPoints, Solver
+
+_BLOCK = 4096  # candidates searched before their lanes are shared out; bounds the memory, not the result
+_PASSES = 8  # rounds of representatives in one sharing; lanes left after that are settled by themselves
+_VECTORS = 64  # that a lane of a solver we do not know is taken to hold
+_STUCK = 1e-5  # speed, relative to 1 + ||h||, above which a lane that can get no further has not reached a zero
+_COARSE = 1e-3  # size of a cluster that gets one representative, relative to 1 + ||h||
+
+
+class Known(NamedTuple):
+    """What earlier waves found.
+
+    Attributes:
+      points: distinct points.
+      zeros: those of them that lanes may share.
+      row: (n_zeros,) row of `points` of each zero.
+    """
+
+    points: FixedPoints
+    zeros: zeros.Zeros
+    row: np.ndarray
+
+
+class Wave(NamedTuple):
+    """Judged lanes and all points known after them.
+
+    Attributes:
+      known: points known before, in their order, then new ones; n_hits are those of this wave.
+      label: (n_candidates,) row of `known.points` each lane belongs to, -1 for none.
+      status: (n_candidates,) FIXED, SLOW, MAX_STEPS, NONFINITE or REJECTED.
+      reason: (n_candidates,) why a lane is no point, "" where it is one.
+      n_steps: (n_candidates,) iterations of the search, in all its stages.
+      n_products: (n_candidates,) evaluations of r and products with its Jacobian in these; NaN for a solver that
+        forms the Jacobian.
+    """
+
+    known: Known
+    label: np.ndarray
+    status: np.ndarray
+    reason: np.ndarray
+    n_steps: np.ndarray
+    n_products: np.ndarray
+
+
+class _Lanes(NamedTuple):
+    """The wave under way; arrays are filled in place."""
+
+    hidden: np.ndarray  # (n_candidates, n_hidden), in the dtype of the search
+    zero: np.ndarray  # (n_candidates,) the zero a lane belongs to, or -1
+    n_steps: np.ndarray
+    n_products: np.ndarray
+
+
+def search_wave(
+    problem: judgment.Problem,
+    candidates: np.ndarray,
+    inputs: np.ndarray | None,
+    known: Known | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Wave:
+    """Search, share, settle and judge one set of candidates. Needs x64 in scope.
+
+    Args:
+      problem: see `judgment.Problem`.
+      candidates: (n_candidates, n_hidden).
+      inputs: (n_candidates, n_inputs) float64 or None.
+      known: what earlier waves found.
+      on_progress: called with the number of lanes just finished.
+
+    Returns:
+      Wave.
+
+    Example:
+      >>> import jax
+      >>> with jax.enable_x64(True):
+      ...     problem = judgment.Problem(
+      ...         lambda p, h, u: p * h, 0.5 * jnp.ones(()), "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16,
+      ...         16, None, None,
+      ...     )
+      ...     search_wave(problem, np.ones((2, 3)), None).known.points.hidden.round(6).tolist()
+      [[0.0, 0.0, 0.0]]
+    """
+    known = nothing_known(candidates.shape[1], inputs) if known is None else known
+    n_candidates = len(candidates)
+    lanes = _Lanes(
+        candidates.astype(problem.dtype), np.full(n_candidates, -1), np.zeros(n_candidates, int), np.zeros(n_candidates)
+    )
+    found, rows = known.zeros, _no_rows(candidates.shape[1])
+    for start in range(0, n_candidates, _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, n_candidates))
+        found, more = _search_block(problem, lanes, block, inputs, found)
+        rows = _stacked(rows, more)
+        if on_progress is not None:
+            on_progress(int((lanes.zero[block] >= 0).sum()))
+    alone = np.flatnonzero(lanes.zero < 0)
+    u = None if inputs is None else inputs[alone]
+    ended, sharing, n_steps = _settle(problem, lanes.hidden[alone].astype(np.float64), u)
+    lanes.n_steps[alone] += n_steps
+    if on_progress is not None:
+        on_progress(len(alone))
+
+    # What is judged: the zeros new in this wave, then what was settled by itself. Lanes point at the rows.
+    n_before, n_zeros = len(known.zeros.hidden), len(found.hidden)
+    row = lanes.zero - n_before
+    row[alone] = n_zeros - n_before + sharing
+    first = np.zeros(len(ended.hidden), int)  # some lane of each settled row, for its input
+    first[sharing] = alone
+    u = None if inputs is None else np.concatenate([found.inputs[n_before:], inputs[first]])
+    judged = judgment.judge(problem, judgment.in_the_box(problem, _stacked(rows, ended), u), u)
+    return _put_together(problem, known, found, lanes, row, judged)
+
+
+def nothing_known(n_hidden: int, inputs: np.ndarray | None) -> Known:
+    """No points yet.
+
+    Args:
+      n_hidden: units.
+      inputs: whatever the search has for inputs.
+
+    Returns:
+      Known without rows.
+
+    Example:
+      >>> nothing_known(3, None).points.hidden.shape
+      (0, 3)
+    """
+    none, hidden = np.zeros(0), np.zeros((0, n_hidden))
+    u = None if inputs is None else np.zeros((0, inputs.shape[1]))
+    points = FixedPoints(hidden, u, none, none, none.astype(int), none.astype(bool), none.astype(int), None)  # type: ignore[arg-type]
+    return Known(points, zeros.Zeros(hidden, u, []), none.astype(int))
+
+
+class _Stage(NamedTuple):
+    solver: Solver
+    max_steps: int
+    n_products: float  # in one iteration
+    n_vectors: int  # of n_hidden numbers that a lane holds
+    for_zeros: bool  # where it ends above the rounding floor, it is stuck
+
+
+def _stages(problem: judgment.Problem) -> list[_Stage]:
+    most = problem.max_steps
+    if problem.solver is not None:
+        return [_Stage(problem.solver, most, np.nan, _VECTORS, False)]
+    return [
+        _Stage(newton_krylov(8), min(12, most), 10, 16, True),
+        _Stage(newton_krylov(24), min(24, most), 26, 32, True),
+        _Stage(truncated_newton(32), min(80, most), 130, 40, False),
+    ]
+
+
+def n_states(problem: judgment.Problem, n_hidden: int, n_vectors: int = 16) -> int:
+    """How many states are worked on at a time.
+
+    Args:
+      problem: see `judgment.Problem`.
+      n_hidden: units.
+      n_vectors: of n_hidden numbers that each holds.
+
+    Returns:
+      The chunk size asked for, or what the budget allows.
+
+    Example:
+      >>> problem = judgment.Problem(None, None, "map", None, float, 1e-16, 1, 0.0, None, 0.5, 8, 1, None, None)
+      >>> n_states(problem, 100)
+      8
+    """
+    itemsize = np.dtype(problem.dtype).itemsize
+    return problem.chunk_size or engine.lanes_in_flight(n_vectors * n_hidden, itemsize)
+
+
+def _search_block(
+    problem: judgment.Problem, lanes: _Lanes, block: np.ndarray, inputs: np.ndarray | None, found: zeros.Zeros
+) -> tuple[zeros.Zeros, judgment.Ended]:
+    """The stages over one block of lanes; zeros known after it, and the new ones as rows to judge."""
+    p = problem
+    params, drives = tree.map(
+        lambda x: x.astype(p.dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, (p.params, inputs)
+    )
+    rows = _no_rows(lanes.hidden.shape[1])
+    left = block
+    for stage in _stages(problem):
+        if not len(left):
+            break
+        ended = engine.run_wave(
+            p.step_fn,
+            params,
+            lanes.hidden[left],
+            None if drives is None else drives[left],
+            solver=stage.solver,
+            kind=p.kind,
+            tolerance=max(p.tolerance, p.slow_tolerance or 0.0),
+            max_steps=stage.max_steps,
+            chunk_size=n_states(problem, lanes.hidden.shape[1], stage.n_vectors),
+            sharding=p.sharding,
+        )
+        lanes.hidden[left] = ended.hidden
+        lanes.n_steps[left] += ended.n_steps
+        lanes.n_products[left] += stage.n_products * ended.n_steps
+        landed = ended.status == CONVERGED
+        if p.slow_tolerance is None:
+            found, more = _share(problem, lanes, left[landed], ended.q[landed], inputs, found)
+            rows = _stacked(rows, more)
+        goes_on = ended.status == MAX_STEPS
+        if stage.for_zeros:
+            high = np.sqrt(2 * ended.q) > _STUCK * (1 + np.linalg.norm(ended.hidden, axis=1))
+            goes_on |= landed & high & (lanes.zero[left] < 0)
+        left = left[goes_on]
+    return found, rows
+
+
+def _share(
+    problem: judgment.Problem,
+    lanes: _Lanes,
+    landed: np.ndarray,
+    q: np.ndarray,
+    inputs: np.ndarray | None,
+    found: zeros.Zeros,
+) -> tuple[zeros.Zeros, judgment.Ended]:
+    """Give every landed lane the zero it belongs to; where there is none yet, take a representative to one."""
+    p = problem
+    common: dict[str, Any] = {"kind": p.kind, "chunk_size": n_states(problem, lanes.hidden.shape[1])}
+    rows = _no_rows(lanes.hidden.shape[1])
+    hidden, u = lanes.hidden[landed].astype(np.float64), None if inputs is None else inputs[landed]
+    r, _ = polish.residuals(p.step_fn, p.params, hidden, u, **common)
+    near = judgment.tolerances(problem, hidden, np.full(len(landed), FIXED))
+    coarse = _COARSE * (1 + np.linalg.norm(hidden, axis=1))
+    zero = zeros.belongs_to(found, hidden, u, r, near)
+    waits = zero < 0
+    for _ in range(_PASSES):
+        open_ = np.flatnonzero(waits)
+        if not len(open_):
+            break
+        at = _rows_of(u, open_)
+        owner = dedupe.representatives(hidden[open_], at, q[open_], coarse[open_])
+        chosen = open_[np.unique(owner)]
+        refined = zeros.refine(p.step_fn, p.params, hidden[chosen], _rows_of(u, chosen), n_dense=p.n_dense, **common)
+        floor = refined.floor * (p.eps / np.finfo(float).eps)
+        good = np.flatnonzero(refined.shareable & (refined.speed <= floor))
+        waits[chosen] = False  # what does not come to a zero here is settled by itself
+        new = zeros.Zeros(refined.hidden[good], _rows_of(u, chosen[good]), [refined.factors[k] for k in good])
+        # Two clusters may be one zero seen twice, or one that is known.
+        known = zeros.belongs_to(found, new.hidden, new.inputs, np.zeros_like(new.hidden), near[chosen[good]])
+        owner = dedupe.representatives(new.hidden, new.inputs, refined.speed[good], near[chosen[good]])
+        keep = np.flatnonzero((known < 0) & (owner == np.arange(len(good))))
+        new = zeros.Zeros(new.hidden[keep], _rows_of(new.inputs, keep), [new.factors[k] for k in keep])
+        kept, speed = good[keep], refined.speed[good[keep]]
+        rounding = judgment.saturated(problem, hidden.shape[1], refined.gate_margin[kept], speed, floor[kept])
+        blank = np.full(len(keep), "", object)
+        rows = _stacked(rows, judgment.Ended(new.hidden, speed, np.full(len(keep), FIXED), blank, rounding))
+        found = zeros.joined(found, new)
+        open_ = np.flatnonzero(zero < 0)
+        zero[open_] = zeros.belongs_to(found, hidden[open_], _rows_of(u, open_), r[open_], near[open_])
+        waits &= zero < 0
+    lanes.zero[landed] = zero
+    return found, rows
+
+
+def _settle(
+    problem: judgment.Problem, hidden: np.ndarray, inputs: np.ndarray | None
+) -> tuple[judgment.Ended, np.ndarray, np.ndarray]:
+    """Rows for the lanes that share no zero, the row of each, and the iterations it took.
+
+    First a representative of each cluster; then the lanes that belong to what these came to; then the rest.
+    """
+    p = problem
+    row, n_steps = np.full(len(hidden), -1), np.zeros(len(hidden), int)
+    if not len(hidden):
+        return _no_rows(hidden.shape[1]), row, n_steps
+    chosen = np.arange(len(hidden))
+    if p.slow_tolerance is None:
+        coarse = _COARSE * (1 + np.linalg.norm(hidden, axis=1))
+        finite = np.flatnonzero(np.isfinite(hidden).all(1))
+        speed = np.zeros(len(finite))  # clusters are small: any member will do
+        chosen = np.unique(
+            np.concatenate(
+                [
+                    finite[dedupe.representatives(hidden[finite], _rows_of(inputs, finite), speed, coarse[finite])],
+                    np.flatnonzero(~np.isfinite(hidden).all(1)),
+                ]
+            )
+        )
+    ended, n_steps[chosen] = _minima_or_settled(problem, hidden[chosen], _rows_of(inputs, chosen))
+    row[chosen] = np.arange(len(chosen))
+    others = np.flatnonzero(row < 0)
+    if len(others):
+        row[others] = _like(problem, ended, _rows_of(inputs, chosen), hidden[others], _rows_of(inputs, others))
+    rest = np.flatnonzero(row < 0)
+    if len(rest):
+        row[rest] = len(ended.hidden) + np.arange(len(rest))
+        more, n_steps[rest] = judgment.settle(problem, hidden[rest], _rows_of(inputs, rest))
+        ended = _stacked(ended, more)
+    return ended, row, n_steps
+
+
+def _minima_or_settled(
+    problem: judgment.Problem, hidden: np.ndarray, inputs: np.ndarray | None
+) -> tuple[judgment.Ended, np.ndarray]:
+    """SLOW by a few chord steps where q has a minimum clear of zero right here; the long way where not."""
+    p, n_hidden = problem, hidden.shape[1]
+    minimum = np.zeros(len(hidden), bool)
+    if p.slow_tolerance is None:
+        size = n_states(problem, n_hidden)
+        near = zeros.refine_minima(p.step_fn, p.params, hidden, inputs, kind=p.kind, chunk_size=size, n_dense=p.n_dense)
+        scale = 1 + np.linalg.norm(near.hidden, axis=1)
+        floor = 8 * p.eps * n_hidden**0.5 * scale
+        minimum = (near.distance <= p.eps**0.5 * scale) & (near.speed > floor / p.eps**0.25)
+    rest = np.flatnonzero(~minimum)
+    blank = np.full(len(hidden), "", object)
+    ended = judgment.Ended(
+        hidden, np.zeros(len(hidden)), np.full(len(hidden), SLOW), blank, np.zeros(len(hidden), bool)
+    )
+    if minimum.any():
+        ended = ended._replace(hidden=near.hidden, speed=near.speed)
+    n_steps = np.zeros(len(hidden), int)
+    if len(rest):
+        more, n_steps[rest] = judgment.settle(problem, hidden[rest], _rows_of(inputs, rest))
+        for column, column_more in zip(ended, more, strict=True):
+            column[rest] = column_more
+    return ended, n_steps
+
+
+def _like(
+    problem: judgment.Problem,
+    ended: judgment.Ended,
+    ended_inputs: np.ndarray | None,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+) -> np.ndarray:
+    """The settled row each lane belongs to, or -1: by r where that is FIXED, by the gradient of q where it is SLOW."""
+    p = problem
+    row = np.full(len(hidden), -1)
+    for code, matrices_at, values_at in (
+        (
+            FIXED,
+            lambda *at, **size: polish.residual_jacobians(*at, **size)[1],
+            lambda *at, **size: polish.residuals(*at, **size)[0],
+        ),
+        (SLOW, polish.hessians, polish.gradients),
+    ):
+        good, open_ = np.flatnonzero(ended.status == code), np.flatnonzero(row < 0)
+        if not len(good) or not len(open_):
+            continue
+        u, at = _rows_of(ended_inputs, good), _rows_of(inputs, open_)
+        factors = []
+        for start in range(0, len(good), p.n_dense):
+            part = good[start : start + p.n_dense]
+            matrices = matrices_at(
+                p.step_fn, p.params, ended.hidden[part], _rows_of(ended_inputs, part), kind=p.kind, chunk_size=p.n_dense
+            )
+            factors += [zeros.factorize(matrix) for matrix in matrices]
+        size = n_states(problem, hidden.shape[1])
+        values = values_at(p.step_fn, p.params, hidden[open_], at, kind=p.kind, chunk_size=size)
+        near = judgment.tolerances(problem, hidden[open_], np.full(len(open_), code))
+        belongs = zeros.belongs_to(zeros.Zeros(ended.hidden[good], u, factors), hidden[open_], at, values, near)
+        row[open_] = np.where(belongs >= 0, good[belongs], -1)
+    return row
+
+
+def _put_together(
+    problem: judgment.Problem,
+    known: Known,
+    found: zeros.Zeros,
+    lanes: _Lanes,
+    row: np.ndarray,
+    judged: judgment.Judged,
+) -> Wave:
+    """Labels, verdicts and the points known now, from what was judged; a negative row is a known zero, from the end."""
+    n_points, n_before = len(known.points.hidden), len(known.zeros.hidden)
+    same = same_as(problem, known.points, judged.points)
+    fresh = np.flatnonzero(same < 0)
+    place = same.copy()
+    place[fresh] = n_points + np.arange(len(fresh))
+    # Rows by position: first the judged ones, then the known zeros, which negative indices reach.
+    of_row = np.concatenate(
+        [np.where(judged.label >= 0, place[judged.label], -1) if len(place) else judged.label, known.row]
+    )
+    status = np.concatenate([judged.status, known.points.status[known.row]])
+    reason = np.concatenate([judged.reason, np.full(n_before, "", object)])
+    label = of_row[row]
+    points = joined_points(known.points, dedupe.take(judged.points, fresh))
+    points = points._replace(n_hits=np.bincount(label[label >= 0], minlength=len(points.hidden)))
+
+    new = judged.label[: len(found.hidden) - n_before]
+    row_of_new = np.where(new >= 0, place[new] if len(place) else -1, -1)
+    rows = np.concatenate([known.row, row_of_new]).astype(int)
+    keep = np.flatnonzero((rows >= 0) & (points.isolated & (points.status == FIXED))[rows]) if len(rows) else rows
+    shared = zeros.Zeros(found.hidden[keep], _rows_of(found.inputs, keep), [found.factors[k] for k in keep])
+    return Wave(Known(points, shared, rows[keep]), label, status[row], reason[row], lanes.n_steps, lanes.n_products)
+
+
+def same_as(problem: judgment.Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
+    """The known point that each new one is.
+
+    Args:
+      problem: see `judgment.Problem`.
+      known: points.
+      new: points.
+
+    Returns:
+      (n_new,) row of known, -1 for none.
+
+    Example:
+      >>> problem = judgment.Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
+      >>> none = nothing_known(2, None).points
+      >>> same_as(problem, none, none).tolist()
+      []
+    """
+    both = joined_points(known, new)
+    rank = np.arange(len(both.hidden), dtype=float)  # the known come first, so they represent
+    # A slow and a fixed point are never the same: the status tells them apart as inputs do.
+    apart = both.status[:, None].astype(float)
+    apart = apart if both.inputs is None else np.concatenate([both.inputs, apart], 1)
+    tolerance = judgment.tolerances(problem, both.hidden, both.status)
+    owner = dedupe.representatives(both.hidden, apart, rank, tolerance)[len(known.hidden) :]
+    return np.where(owner < len(known.hidden), owner, -1)
+
+
+def joined_points(known: FixedPoints, new: FixedPoints) -> FixedPoints:
+    """Rows of both, with the report of the first.
+
+    Args:
+      known: points.
+      new: points.
+
+    Returns:
+      FixedPoints.
+
+    Example:
+      >>> none = nothing_known(2, None).points
+      >>> joined_points(none, none).hidden.shape
+      (0, 2)
+    """
+    columns: dict[str, Any] = {
+        name: None if a is None else np.concatenate([a, b])
+        for name, a, b in zip(FixedPoints._fields[:-1], known[:-1], new[:-1], strict=True)
+    }
+    return known._replace(**columns)
+
+
+def _no_rows(n_hidden: int) -> judgment.Ended:
+    none = np.zeros(0)
+    return judgment.Ended(np.zeros((0, n_hidden)), none, none.astype(int), none.astype(object), none.astype(bool))
+
+
+def _stacked(first: judgment.Ended, second: judgment.Ended) -> judgment.Ended:
+    return judgment.Ended(*(np.concatenate(columns) for columns in zip(first, second, strict=True)))
+
+
+def _rows_of(inputs: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if inputs is None else inputs[rows]

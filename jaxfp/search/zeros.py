@@ -1,0 +1,321 @@
+"""Zeros of r, found once and shared by all lanes that lead there.
+
+One lane of many is taken to the last digit in float64, with one Jacobian and one factorization:
+
+    h <- h - J_r(h_0)^-1 r(h)                        chord steps, to the rounding floor
+
+Another lane h belongs to the zero h* found if r(h) is, to a quarter, what the linear model at h* makes of it:
+
+    ||(h - h*) - J_r^-1 r(h)|| <= 1/4 ||h - h*||.
+
+Then a chord step from h ends four times nearer to h*, while for a lane at another zero r(h) would vanish and the left
+side be all of ||h - h*||: what belongs to h* is what Newton's method would take there. Minima of q above zero are
+shared in the same way, with the gradient of q in place of r and its Hessian in place of J_r.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import lapack
+
+from jaxfp.search import dedupe, polish
+from jaxfp.types import Kind, Params, StepFn
+
+_N_CHORD = 6
+_CONTRACTION = 0.25
+_LEAST_RCOND = 1e-12  # beyond it a solve has too few digits left to tell a quarter
+
+
+class Factors(NamedTuple):
+    """LU of one matrix, as LAPACK keeps it.
+
+    Attributes:
+      lu: (n, n).
+      pivots: (n,).
+      rcond: estimated reciprocal of the condition in the 1-norm; 0 for a singular matrix.
+      size: 1-norm of the matrix.
+    """
+
+    lu: np.ndarray
+    pivots: np.ndarray
+    rcond: float
+    size: float
+
+
+class Zeros(NamedTuple):
+    """Zeros of r, or minima of q, that lanes may belong to.
+
+    Attributes:
+      hidden: (n_zeros, n_hidden) float64.
+      inputs: (n_zeros, n_inputs) float64 or None.
+      factors: of J_r (of the Hessian of q) near each.
+    """
+
+    hidden: np.ndarray
+    inputs: np.ndarray | None
+    factors: list[Factors]
+
+
+class Refined(NamedTuple):
+    """Lanes after chord steps.
+
+    Attributes:
+      hidden: (n_lanes, n_hidden) float64.
+      speed: (n_lanes,) ||r|| there.
+      floor: (n_lanes,) the residual that float64 rounding alone leaves.
+      gate_margin: (n_lanes,) see `program.gate_margin`.
+      factors: of J_r where the chord steps began.
+      shareable: (n_lanes,) bool, J_r is regular enough to say which lanes belong here.
+    """
+
+    hidden: np.ndarray
+    speed: np.ndarray
+    floor: np.ndarray
+    gate_margin: np.ndarray
+    factors: list[Factors]
+    shareable: np.ndarray
+
+
+def factorize(matrix: np.ndarray) -> Factors:
+    """LU with its condition; never raises.
+
+    Args:
+      matrix: (n, n) float64.
+
+    Returns:
+      Factors; rcond 0 where the matrix is singular or not finite.
+
+    Example:
+      >>> factorize(np.diag([1.0, 0.5])).rcond
+      0.5
+    """
+    size = float(np.abs(matrix).sum(0).max(initial=0.0))
+    lu, pivots, failed = lapack.dgetrf(matrix)
+    rcond = 0.0
+    if failed == 0 and np.isfinite(size):
+        rcond = float(lapack.dgecon(lu, size)[0])
+    return Factors(lu, pivots, rcond, size)
+
+
+def solve(factors: Factors, rows: np.ndarray) -> np.ndarray:
+    """Solve for each row.
+
+    Args:
+      factors: of an (n, n) matrix A.
+      rows: (m, n) right-hand sides.
+
+    Returns:
+      (m, n) rows x with A x = row; not finite where A is singular.
+
+    Example:
+      >>> solve(factorize(np.diag([1.0, 0.5])), np.ones((1, 2))).tolist()
+      [[1.0, 2.0]]
+    """
+    if factors.rcond == 0:
+        return np.full(rows.shape, np.nan)
+    return lapack.dgetrs(factors.lu, factors.pivots, rows.T)[0].T
+
+
+def least_singular(factors: Factors) -> float:
+    """Estimate of the least singular value, on the low side: 1 / (sqrt(n) ||A^-1||_1).
+
+    Args:
+      factors: of an (n, n) matrix A.
+
+    Returns:
+      Its size; LAPACK's estimate of ||A^-1||_1 is seldom off by more than 3.
+
+    Example:
+      >>> least_singular(factorize(np.diag([1.0, 0.5])))  # 0.5 / sqrt(2)
+      0.3535533905932738
+    """
+    return factors.rcond * factors.size / len(factors.lu) ** 0.5
+
+
+def refine(
+    step_fn: StepFn,
+    params: Params,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+    *,
+    kind: Kind,
+    chunk_size: int,
+    n_dense: int,
+) -> Refined:
+    """Chord steps to the rounding floor. Needs x64 in scope.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_lanes, n_hidden) float64, near zeros of r.
+      inputs: (n_lanes, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+      n_dense: Jacobians at a time.
+
+    Returns:
+      Refined; its hidden has a speed no larger than the hidden given.
+
+    Example:
+      >>> import jax
+      >>> with jax.enable_x64(True):
+      ...     near = refine(
+      ...         lambda p, h, u: p * h * h, 1.0, np.full((1, 1), 1.01), None, kind="map", chunk_size=1, n_dense=1
+      ...     )
+      >>> near.hidden.round(12).tolist(), bool(near.speed[0] <= near.floor[0])
+      ([[1.0]], True)
+    """
+    r, jacobians = polish.residual_jacobians(step_fn, params, hidden, inputs, kind=kind, chunk_size=n_dense)
+    factors = [factorize(j) for j in jacobians]
+    carried = np.linalg.norm(np.einsum("kij,kj->ki", np.abs(jacobians), np.abs(hidden)), axis=1)
+    del jacobians
+    speed, margin = np.linalg.norm(r, axis=1), np.full(len(hidden), np.inf)
+    hidden = hidden.copy()
+    for i in range(_N_CHORD):
+        with np.errstate(invalid="ignore", over="ignore"):
+            moved = hidden - np.concatenate([solve(f, row[None]) for f, row in zip(factors, r, strict=True)])
+        r_moved, margin_moved = polish.residuals(step_fn, params, moved, inputs, kind=kind, chunk_size=chunk_size)
+        speed_moved = np.linalg.norm(r_moved, axis=1)
+        better = speed_moved < speed  # False for NaN
+        margin = np.where(better | (i == 0), margin_moved, margin)
+        hidden[better], r[better], speed[better] = moved[better], r_moved[better], speed_moved[better]
+        if not better.any():
+            break
+    eps = float(np.finfo(float).eps)
+    scale = np.maximum(np.maximum(np.linalg.norm(hidden, axis=1), carried), eps**0.5)
+    floor = 8 * eps * hidden.shape[1] ** 0.5 * scale
+    shareable = np.array([f.rcond > _LEAST_RCOND for f in factors], bool)
+    return Refined(hidden, speed, floor, margin, factors, shareable)
+
+
+class Minima(NamedTuple):
+    """Lanes after chord steps on the gradient of q.
+
+    Attributes:
+      hidden: (n_lanes, n_hidden) float64.
+      speed: (n_lanes,) ||r|| there.
+      gate_margin: (n_lanes,) see `program.gate_margin`.
+      distance: (n_lanes,) length of the next Newton step, activation units; infinite where the Hessian is not positive
+        definite, so that q has no minimum nearby.
+    """
+
+    hidden: np.ndarray
+    speed: np.ndarray
+    gate_margin: np.ndarray
+    distance: np.ndarray
+
+
+def refine_minima(
+    step_fn: StepFn,
+    params: Params,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+    *,
+    kind: Kind,
+    chunk_size: int,
+    n_dense: int,
+) -> Minima:
+    """Chord steps on the gradient of q, with the Hessian where they begin. Needs x64 in scope.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_lanes, n_hidden) float64, near minima of q.
+      inputs: (n_lanes, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+      n_dense: Hessians at a time.
+
+    Returns:
+      Minima.
+
+    Example:
+      >>> import jax
+      >>> with jax.enable_x64(True):
+      ...     near = refine_minima(
+      ...         lambda p, h, u: h + 1 + h**2, None, np.full((1, 1), 1e-3), None, kind="map", chunk_size=1, n_dense=1
+      ...     )
+      >>> bool(abs(near.hidden[0, 0]) < 1e-12), near.speed.tolist()
+      (True, [1.0])
+    """
+    at: tuple[Any, Any] = (step_fn, params)
+    matrices = polish.hessians(*at, hidden, inputs, kind=kind, chunk_size=n_dense)
+    factors = [factorize(matrix) for matrix in matrices]
+    slope = polish.gradients(*at, hidden, inputs, kind=kind, chunk_size=chunk_size)
+    hidden = hidden.copy()
+    for _ in range(_N_CHORD):
+        with np.errstate(invalid="ignore", over="ignore"):
+            moved = hidden - np.concatenate([solve(f, row[None]) for f, row in zip(factors, slope, strict=True)])
+        slope_moved = polish.gradients(*at, moved, inputs, kind=kind, chunk_size=chunk_size)
+        better = np.linalg.norm(slope_moved, axis=1) < np.linalg.norm(slope, axis=1)  # False for NaN
+        hidden[better], slope[better] = moved[better], slope_moved[better]
+        if not better.any():
+            break
+    r, margin = polish.residuals(*at, hidden, inputs, kind=kind, chunk_size=chunk_size)
+    matrices = polish.hessians(*at, hidden, inputs, kind=kind, chunk_size=n_dense)
+    distance = np.full(len(hidden), np.inf)
+    for k, matrix in enumerate(matrices):
+        cholesky, failed = lapack.dpotrf(matrix)
+        if failed == 0 and np.isfinite(matrix).all():
+            distance[k] = np.linalg.norm(lapack.dpotrs(cholesky, slope[k])[0])
+    return Minima(hidden, np.linalg.norm(r, axis=1), margin, distance)
+
+
+def belongs_to(
+    zeros: Zeros, hidden: np.ndarray, inputs: np.ndarray | None, residuals: np.ndarray, tolerance: np.ndarray
+) -> np.ndarray:
+    """The zero each lane belongs to.
+
+    Args:
+      zeros: known ones.
+      hidden: (n_lanes, n_hidden) float64.
+      inputs: (n_lanes, n_inputs) or None; a lane belongs to a zero at its own input only.
+      residuals: (n_lanes, n_hidden), r (or the gradient of q) at hidden.
+      tolerance: (n_lanes,) distance within which a lane is at a zero whatever its residual, activation units.
+
+    Returns:
+      (n_lanes,) row of zeros, -1 for none.
+
+    Example:
+      >>> zeros = Zeros(np.zeros((1, 1)), None, [factorize(np.eye(1))])  # r = h + h^2
+      >>> lanes = np.array([[0.1], [-0.9]])
+      >>> belongs_to(zeros, lanes, None, lanes + lanes**2, np.zeros(2)).tolist()
+      [0, -1]
+    """
+    label = np.full(len(hidden), -1)
+    if not len(zeros.hidden) or not len(hidden):
+        return label
+    distance = np.sqrt(
+        np.maximum((hidden**2).sum(1)[:, None] + (zeros.hidden**2).sum(1) - 2 * hidden @ zeros.hidden.T, 0)
+    )
+    if inputs is not None:
+        group, _ = dedupe.input_groups(np.concatenate([zeros.inputs, inputs]), len(zeros.hidden) + len(inputs))
+        distance[group[len(zeros.hidden) :, None] != group[: len(zeros.hidden)]] = np.inf
+    distance[~np.isfinite(distance)] = np.inf
+    nearest = distance.argmin(1)
+    for k in np.unique(nearest):
+        lanes = np.flatnonzero((nearest == k) & np.isfinite(distance[:, k]))
+        away = hidden[lanes] - zeros.hidden[k]
+        left = np.linalg.norm(away - solve(zeros.factors[k], residuals[lanes]), axis=1)
+        far = np.linalg.norm(away, axis=1)
+        label[lanes[(left <= _CONTRACTION * far) | (far <= tolerance[lanes])]] = k
+    return label
+
+
+def joined(zeros: Zeros, more: Any) -> Zeros:
+    """Zeros of both.
+
+    Args:
+      zeros: the first.
+      more: Zeros to append.
+
+    Returns:
+      Zeros.
+
+    Example:
+      >>> one = Zeros(np.zeros((1, 1)), None, [factorize(np.eye(1))])
+      >>> joined(one, one).hidden.shape
+      (2, 1)
+    """
+    inputs = None if zeros.inputs is None else np.concatenate([zeros.inputs, more.inputs])
+    return Zeros(np.concatenate([zeros.hidden, more.hidden]), inputs, zeros.factors + more.factors)
