@@ -218,8 +218,8 @@ def _index(network: networks.Network, points: Points, signs: np.ndarray) -> dict
 
 def _shares(network: networks.Network, arrays: dict[str, Any], points: Points, k: int) -> dict[str, Any]:
     if "counts" in arrays:
-        fixed, slow = (float(n) / k for n in arrays["counts"])
-        return {"share_fixed": fixed, "share_slow": slow, "share_lost": 1 - fixed - slow}
+        fixed, slow = (int(n) for n in arrays["counts"])
+        return {"share_fixed": fixed / k, "share_slow": slow / k, "share_lost": (k - fixed - slow) / k}
     if "ends" not in arrays:
         return {"share_fixed": None, "share_slow": None, "share_lost": None}
     ends, near = _points(network, arrays, "ends", "end_inputs"), truth.NEAR * network.candidates.shape[1] ** 0.5
@@ -227,8 +227,8 @@ def _shares(network: networks.Network, arrays: dict[str, Any], points: Points, k
     for i, hidden in enumerate(points.hidden):
         here = np.linalg.norm(ends.hidden - hidden, axis=1) <= near
         met |= here if ends.inputs is None else here & (ends.inputs == points.inputs[i]).all(axis=1)
-    fixed = float(arrays["end_hits"][met].sum()) / k
-    return {"share_fixed": fixed, "share_slow": None, "share_lost": 1 - fixed}
+    fixed = int(arrays["end_hits"][met].sum())
+    return {"share_fixed": fixed / k, "share_slow": None, "share_lost": (k - fixed) / k}
 
 
 def _quantile(values: np.ndarray | None, p: float) -> float | None:

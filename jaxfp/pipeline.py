@@ -67,12 +67,12 @@ def find_fixed_points(
       kind: "map" (F(h, u) = h) or "flow" (F(h, u) = 0).
       solver: of the search before the polish. By default stages, each for the lanes the one before it leaves:
         `newton_krylov(8)`, `newton_krylov(24)`, `truncated_newton(32)`.
-      max_steps: iterations a lane may take in a stage, and again in the polish.
+      max_steps: iterations a lane may take, in the search and again in the polish.
       tolerance: q at which a lane's search ends early and the polish takes over; costs or saves time only.
       slow_tolerance: the papers' other mode. Each lane stops as soon as its q is below this, and what is not at the
         rounding floor is SLOW there, so that points spread over a slow manifold.
       unique_tolerance: distance within which two points are one, activation units; by default what the polish
-        resolves: 2 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points.
+        resolves: 4 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points.
       until: "all": every candidate is searched once. "complete": then waves seeded from the points found follow,
         until for each input (a) the index sum is +1 with every sign certain, (b) after that one whole seeded wave
         added no point, and (b') such waves found nine tenths of the known saddles again; without a degree guarantee,

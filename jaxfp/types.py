@@ -57,9 +57,9 @@ class Report(NamedTuple):
       precision: dtype in which the step function computes when given float64, e.g. "float64".
       precision_floor: its eps, the relative resolution of every residual.
       n_steps: median and largest number of search steps of a lane.
+      seconds: wall time by stage, compilation included.
       n_products: mean number of evaluations of r and of products with its Jacobian that the search of a candidate took;
         NaN for a solver that forms the Jacobian.
-      seconds: wall time by stage, compilation included.
     """
 
     kind: Kind
@@ -78,8 +78,8 @@ class Report(NamedTuple):
     precision: str
     precision_floor: float
     n_steps: dict[str, float]
-    n_products: float
     seconds: dict[str, float]
+    n_products: float = float("nan")
 
 
 class FixedPoints(NamedTuple):

@@ -252,7 +252,6 @@ def _from_arrays(hidden: Any, inputs: Any, kind: Kind) -> FixedPoints:
         precision="float64",
         precision_floor=float(np.finfo(float).eps),
         n_steps={},
-        n_products=np.nan,
         seconds={},
     )
     zeros = np.zeros(n_points)

@@ -88,8 +88,9 @@ def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.n
       status: (n_points,).
 
     Returns:
-      (n_points,) activation units. By default twice what judgment vouches for, since both may be off: 2 sqrt(eps)
-      (1 + ||h||) for FIXED points, and 2 eps^(1/3) (1 + ||h||) for SLOW ones, whose q is flatter.
+      (n_points,) activation units. By default 4 sqrt(eps) (1 + ||h||) for FIXED points: judgment vouches for sqrt(eps),
+      both may be off, and at a double zero, where Newton's step is half the distance, by twice as much. For SLOW ones,
+      whose q is flatter, 2 eps^(1/3) (1 + ||h||).
 
     Example:
       >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
@@ -98,7 +99,8 @@ def tolerances(problem: Problem, hidden: np.ndarray, status: np.ndarray) -> np.n
     """
     if problem.unique_tolerance is not None:
         return np.full(len(hidden), problem.unique_tolerance)
-    return 2 * problem.eps ** np.where(status == FIXED, 1 / 2, 1 / 3) * (1 + np.linalg.norm(hidden, axis=1))
+    near = np.where(status == FIXED, 4 * problem.eps**0.5, 2 * problem.eps ** (1 / 3))
+    return near * (1 + np.linalg.norm(hidden, axis=1))
 
 
 class Ended(NamedTuple):

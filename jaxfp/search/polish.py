@@ -22,7 +22,8 @@ from jaxfp import dynamics, program
 from jaxfp.search.solvers import levenberg_marquardt
 from jaxfp.types import Kind, Params, StepFn
 
-_N_POLISH = 4
+_N_POLISH = 8  # at a double zero each halves the distance
+_N_MINIMIZE = 4
 
 
 class Polished(NamedTuple):
@@ -259,7 +260,7 @@ def _minimize(
             return jnp.where(better, moved, h), None
 
         with jax.default_matmul_precision("highest"):
-            h, _ = jax.lax.scan(newton, h, length=_N_POLISH)
+            h, _ = jax.lax.scan(newton, h, length=_N_MINIMIZE)
             distance = jnp.linalg.norm(step_from(h))
         return h, jnp.linalg.norm(residual_fn(h)), jnp.where(jnp.isnan(distance), jnp.inf, distance)
 

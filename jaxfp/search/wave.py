@@ -30,6 +30,7 @@ _BLOCK = 4096  # candidates searched before their lanes are shared out; bounds t
 _PASSES = 8  # rounds of representatives in one sharing; lanes left after that are settled by themselves
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
 _STUCK = 1e-5  # speed, relative to 1 + ||h||, above which a lane that can get no further has not reached a zero
+_FLAT = 1e-4  # slope of q under which a stationary point of it is no zero
 _COARSE = 1e-3  # size of a cluster that gets one representative, relative to 1 + ||h||
 
 
@@ -165,13 +166,12 @@ class _Stage(NamedTuple):
 
 
 def _stages(problem: judgment.Problem) -> list[_Stage]:
-    most = problem.max_steps
     if problem.solver is not None:
-        return [_Stage(problem.solver, most, np.nan, _VECTORS, False)]
+        return [_Stage(problem.solver, problem.max_steps, np.nan, _VECTORS, False)]
     return [
-        _Stage(newton_krylov(8), min(12, most), 10, 16, True),
-        _Stage(newton_krylov(24), min(24, most), 26, 32, True),
-        _Stage(truncated_newton(32), min(80, most), 130, 40, False),
+        _Stage(newton_krylov(8), 12, 10, 16, True),
+        _Stage(newton_krylov(24), 24, 26, 32, True),
+        _Stage(truncated_newton(32), 80, 130, 40, False),
     ]
 
 
@@ -216,7 +216,7 @@ def _search_block(
             solver=stage.solver,
             kind=p.kind,
             tolerance=max(p.tolerance, p.slow_tolerance or 0.0),
-            max_steps=stage.max_steps,
+            max_steps=min(stage.max_steps, p.max_steps - int(lanes.n_steps[left].max())),
             chunk_size=n_states(problem, lanes.hidden.shape[1], stage.n_vectors),
             sharding=p.sharding,
         )
@@ -329,8 +329,9 @@ def _minima_or_settled(
         size = n_states(problem, n_hidden)
         near = zeros.refine_minima(p.step_fn, p.params, hidden, inputs, kind=p.kind, chunk_size=size, n_dense=p.n_dense)
         scale = 1 + np.linalg.norm(near.hidden, axis=1)
-        floor = 8 * p.eps * n_hidden**0.5 * scale
-        minimum = (near.distance <= p.eps**0.5 * scale) & (near.speed > floor / p.eps**0.25)
+        # Near a zero the gradient of q vanishes, too, but only as fast as r: the slope stays.
+        clear = near.speed > 100 * p.eps * n_hidden**0.5 * scale
+        minimum = clear & (near.distance <= p.eps**0.5 * scale) & (near.slope <= _FLAT)
     rest = np.flatnonzero(~minimum)
     blank = np.full(len(hidden), "", object)
     ended = judgment.Ended(

@@ -23,6 +23,7 @@ from jaxfp.types import Kind, Params, StepFn
 
 _N_CHORD = 6
 _CONTRACTION = 0.25
+_STILL = 1e-3  # of what judgment asks for, how far a shared zero may be off
 _LEAST_RCOND = 1e-12  # beyond it a solve has too few digits left to tell a quarter
 
 
@@ -126,8 +127,8 @@ def least_singular(factors: Factors) -> float:
       Its size; LAPACK's estimate of ||A^-1||_1 is seldom off by more than 3.
 
     Example:
-      >>> least_singular(factorize(np.diag([1.0, 0.5])))  # 0.5 / sqrt(2)
-      0.3535533905932738
+      >>> round(least_singular(factorize(np.diag([1.0, 0.5]))), 6)  # 0.5 / sqrt(2)
+      0.353553
     """
     return factors.rcond * factors.size / len(factors.lu) ** 0.5
 
@@ -184,7 +185,10 @@ def refine(
     eps = float(np.finfo(float).eps)
     scale = np.maximum(np.maximum(np.linalg.norm(hidden, axis=1), carried), eps**0.5)
     floor = 8 * eps * hidden.shape[1] ** 0.5 * scale
-    shareable = np.array([f.rcond > _LEAST_RCOND for f in factors], bool)
+    # Where a further step would still move, as at a double root, every lane must be looked at by itself.
+    still = np.array([np.linalg.norm(solve(f, row[None])) for f, row in zip(factors, r, strict=True)])
+    shareable = still <= _STILL * eps**0.5 * (1 + np.linalg.norm(hidden, axis=1))  # False for NaN
+    shareable &= np.array([f.rcond > _LEAST_RCOND for f in factors], bool)
     return Refined(hidden, speed, floor, margin, factors, shareable)
 
 
@@ -197,12 +201,15 @@ class Minima(NamedTuple):
       gate_margin: (n_lanes,) see `program.gate_margin`.
       distance: (n_lanes,) length of the next Newton step, activation units; infinite where the Hessian is not positive
         definite, so that q has no minimum nearby.
+      slope: (n_lanes,) ||J_r' r|| / (||J_r|| ||r||), with ||J_r||^2 for the size of the Hessian: 0 at a minimum that is
+        no zero.
     """
 
     hidden: np.ndarray
     speed: np.ndarray
     gate_margin: np.ndarray
     distance: np.ndarray
+    slope: np.ndarray
 
 
 def refine_minima(
@@ -258,7 +265,9 @@ def refine_minima(
         cholesky, failed = lapack.dpotrf(matrix)
         if failed == 0 and np.isfinite(matrix).all():
             distance[k] = np.linalg.norm(lapack.dpotrs(cholesky, slope[k])[0])
-    return Minima(hidden, np.linalg.norm(r, axis=1), margin, distance)
+    speed, steep = np.linalg.norm(r, axis=1), np.linalg.norm(slope, axis=1)
+    size = np.sqrt(np.abs(matrices).sum(1).max(1)) * speed
+    return Minima(hidden, speed, margin, distance, steep / np.maximum(size, np.finfo(float).tiny))
 
 
 def belongs_to(

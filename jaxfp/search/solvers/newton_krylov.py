@@ -159,6 +159,7 @@ class _Step:
         damping = state.damping * jnp.where(accept, jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 10, 1), state.growth)
 
         eps = float(jnp.finfo(hidden.dtype).eps)
+        damping = jnp.maximum(damping, eps)  # singular values under sqrt(eps) ||J_r|| count as 0: no step along a line
         size = jnp.maximum(jnp.linalg.norm(hidden), eps**0.5)
         done = jnp.sqrt(2 * jnp.minimum(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * size
         done |= jnp.linalg.norm(move) <= eps * size
@@ -222,12 +223,10 @@ def _arnoldi(product: Callable, r: jax.Array, k: int) -> tuple[jax.Array, jax.Ar
 
     def extend(carry: tuple[jax.Array, jax.Array], j: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         basis, small = carry
-        # Rows not there yet are 0 and take no part. Once is enough: k is small, and H need not be exact.
-        image, along = _orthogonal(product(basis[j]), basis)
-        length = jnp.linalg.norm(image)
-        return (basis.at[j + 1].set(_unit(image, length)), small.at[:, j].set(along.at[j + 1].add(length))), None
+        new, column = _next(product(basis[j]), basis, j + 1)
+        return (basis.at[j + 1].set(new), small.at[:, j].set(column)), None
 
-    basis = jnp.zeros((k + 1, r.size), r.dtype).at[0].set(_unit(r, jnp.linalg.norm(r)))
+    basis = jnp.zeros((k + 1, r.size), r.dtype).at[0].set(_unit(r))
     (basis, small), _ = jax.lax.scan(extend, (basis, jnp.zeros((k + 1, k), r.dtype)), jnp.arange(k))
     return basis[:k], small
 
@@ -238,23 +237,29 @@ def _golub_kahan(product: Callable, r: jax.Array, k: int) -> tuple[jax.Array, ja
 
     def extend(carry: tuple, j: jax.Array) -> tuple[tuple, None]:
         left, right, small = carry
-        v, _ = _orthogonal(transposed(left[j])[0], right)
-        v = _unit(v, jnp.linalg.norm(v))
-        image, along = _orthogonal(product(v), left)
-        length = jnp.linalg.norm(image)
-        left, right = left.at[j + 1].set(_unit(image, length)), right.at[j].set(v)
-        return (left, right, small.at[:, j].set(along.at[j + 1].add(length))), None
+        v, _ = _next(transposed(left[j])[0], right, j)
+        new, column = _next(product(v), left, j + 1)
+        return (left.at[j + 1].set(new), right.at[j].set(v), small.at[:, j].set(column)), None
 
-    left = jnp.zeros((k + 1, r.size), r.dtype).at[0].set(_unit(r, jnp.linalg.norm(r)))
+    left = jnp.zeros((k + 1, r.size), r.dtype).at[0].set(_unit(r))
     carry = (left, jnp.zeros((k, r.size), r.dtype), jnp.zeros((k + 1, k), r.dtype))
     (_, right, small), _ = jax.lax.scan(extend, carry, jnp.arange(k))
     return right, small
 
 
-def _orthogonal(x: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
-    along = basis @ x
-    return x - along @ basis, along
+def _next(image: jax.Array, basis: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Vector j of an orthonormal basis, from an image of those before, and the image's coordinates.
+
+    Rows not there yet are 0 and take no part. Once is enough: k is small, and H need not be exact.
+    """
+    along = basis @ image
+    rest = image - along @ basis
+    length = jnp.linalg.norm(rest)
+    # The rest carries the rounding of the image: eps / eps^(2/3) of it is not orthogonal, and below that it is no
+    # direction any more; the space ends here.
+    ends = length <= float(jnp.finfo(image.dtype).eps) ** (2 / 3) * jnp.linalg.norm(along)
+    return jnp.where(ends, 0, _unit(rest)), along.at[j].add(jnp.where(ends, 0, length), mode="drop")
 
 
-def _unit(x: jax.Array, length: jax.Array) -> jax.Array:
-    return x / jnp.maximum(length, jnp.finfo(x.dtype).tiny)
+def _unit(x: jax.Array) -> jax.Array:
+    return x / jnp.maximum(jnp.linalg.norm(x), jnp.finfo(x.dtype).tiny)
