@@ -63,7 +63,7 @@ def one_row(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     points, search = harness.measure(run, arguments.budget)
     products = collect(points)["n_products"]
     gemm = product_seconds(network, arguments.lanes)
-    per_candidate = None if products is None else float(products) / arguments.candidates
+    products = None if products is None or np.isnan(products) else float(products)
     return {
         "network": name,
         "n_hidden": network.candidates.shape[1],
@@ -72,12 +72,12 @@ def one_row(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "search_s": search["warm_median_s"],
         "search_spread_s": search["warm_spread_s"],
         "n_repeats": search["n_repeats"],
-        "products_per_candidate": per_candidate,
+        "products_per_candidate": products,
         "steps_per_candidate": float(collect(points)["n_steps"]),
         "product_s": gemm,
         "gflop_per_s": 2 * _weights(network)[0].size / gemm / 1e9,
-        "floor_s": None if products is None else gemm * float(products),
-        "efficiency": None if products is None else gemm * float(products) / search["warm_median_s"],
+        "floor_s": None if products is None else gemm * products * arguments.candidates,
+        "efficiency": None if products is None else gemm * products * arguments.candidates / search["warm_median_s"],
         "lanes": arguments.lanes,
         **io.environment(),
     }

@@ -95,7 +95,7 @@ def ours(network: networks.Network, solver: Any = None, until: Any = "all", whol
             "counts": np.array([counts["FIXED"], counts["SLOW"]]),
             "n_slow": np.array((points.status == SLOW).sum()),
             "n_steps": np.array(points.report.n_steps["median"]),
-            "n_products": getattr(points.report, "n_products", None),
+            "n_products": np.array(points.report.n_products),
         }
 
     return run, collect

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "FixedPoints", "Linearization", "Modes", "Report",
-    "audit", "build_search", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gradient",
-    "levenberg_marquardt", "linearize", "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "take",
+    "audit", "build_search", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov",
+    "gradient", "levenberg_marquardt", "linearize", "newton_krylov", "q", "residual", "sample_candidates", "simulate",
+    "spectrum", "speed", "take", "truncated_newton",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jaxfp.search.engine import build_search
     from jaxfp.search.solvers.gradient import gradient
     from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+    from jaxfp.search.solvers.newton_krylov import gauss_newton_krylov, newton_krylov, truncated_newton
     from jaxfp.types import FIXED, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
 else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
     _HOMES = {
@@ -32,6 +34,7 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "from_linen from_nnx": "models.flax_adapters", "find_fixed_points": "pipeline",
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",
+        "gauss_newton_krylov newton_krylov truncated_newton": "search.solvers.newton_krylov",
         "FIXED MAX_STEPS NONFINITE REJECTED SLOW FixedPoints Report": "types",
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import compiling, dynamics
 from jaxfp.analysis import completeness
 from jaxfp.search import candidates as seeding
 from jaxfp.search import dedupe, judgment, polish, wave
@@ -171,7 +171,7 @@ def _looked_at(problem: judgment.Problem, points: FixedPoints, local: _Local, ke
     return local
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _grow(
     step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

@@ -32,7 +32,7 @@ from jaxfp.types import (
 )
 
 _MATRICES = 4  # of n_hidden^2 numbers that a state with its Jacobian takes
-_N_SPEEDS = 1024  # candidates whose speed is taken: their median is a scale
+_N_SPEEDS = 128  # candidates whose speed is taken: their median is a scale
 
 
 def find_fixed_points(
@@ -103,8 +103,8 @@ def find_fixed_points(
     candidates, inputs = _checked(candidates, inputs)
     _check_numbers(max_steps, chunk_size, until, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)
-    key = jax.random.key(0) if key is None else key
-    seeding.check_key(key)
+    if key is not None:
+        seeding.check_key(key)
     _check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
@@ -137,6 +137,7 @@ def find_fixed_points(
         points = wave.known.points._replace(report=report)
         if until == "complete":
             began = time.perf_counter()
+            key = jax.random.key(0) if key is None else key
             points = completion.complete(problem, wave.known, report, candidates, key)
             report.seconds["seeded waves"] = time.perf_counter() - began
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
@@ -230,7 +231,7 @@ def _first_report(
     group, distinct = dedupe.input_groups(inputs, len(candidates))
     n_inputs = 1 if distinct is None else len(distinct)
     p = problem
-    some = np.arange(0, len(candidates), max(len(candidates) // _N_SPEEDS, 1))
+    some = np.arange(0, len(candidates), -(-len(candidates) // _N_SPEEDS))
     residuals, _ = polish.residuals(
         p.step_fn,
         p.params,

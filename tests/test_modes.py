@@ -1,9 +1,13 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 
 import jaxfp
+from jaxfp.analysis import modes as modes_module
 
 RNG = np.random.default_rng(0)
 RANDOM = RNG.normal(size=(6, 5, 5)) / np.sqrt(5)
@@ -177,3 +181,204 @@ def test_bad_matrices_are_refused(jacobian, keywords, wanted):
     """Matrices that are not square, a dt that is not positive and an unknown kind raise ValueError."""
     with pytest.raises(ValueError, match=wanted):
         jaxfp.spectrum(jacobian, **keywords)
+
+
+def leads(n, kind, seed=0):
+    """A non-normal matrix with known leading eigenvalues: 1.02, a pair, 0.9, a pair, 0.7, then a bulk well behind.
+
+    Shifted by -1 for a flow, where Re lambda orders the same ones.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = np.array([0.95 * np.exp(0.1j), 0.8 * np.exp(0.3j)] if kind == "map" else [0.95 + 0.2j, 0.8 + 0.3j])
+    (a, b), (c, d) = ((z.real, z.imag) for z in pairs)
+    matrix = 0.3 * rng.normal(size=(n, n)) / np.sqrt(n)
+    matrix[:, :7] = 0  # block triangular: the spectrum is that of the blocks
+    matrix[:7, :7] = np.diag([1.02, a, a, 0.9, c, c, 0.7])
+    matrix[1, 2], matrix[2, 1], matrix[4, 5], matrix[5, 4] = b, -b, d, -d
+    turn = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    known = np.array([1.02, pairs[0], pairs[0].conj(), 0.9, pairs[1], pairs[1].conj(), 0.7])
+    shift = 0.0 if kind == "map" else 1.0
+    return turn @ matrix @ turn.T - shift * np.eye(n), known - shift
+
+
+@pytest.fixture
+def by_arnoldi(monkeypatch):
+    """Small matrices are large, and how many of them the whole decomposition was asked for."""
+    monkeypatch.setattr(modes_module, "_LARGE", 32)
+    monkeypatch.setattr(modes_module, "_FEW", 4)
+    whole, asked = modes_module._modes_of_one, []
+    monkeypatch.setattr(modes_module, "_modes_of_one", lambda *args: asked.append(1) or whole(*args))
+    return asked
+
+
+def assert_same_modes(few, full, tolerance):
+    """The modes of few are the first of full, vectors up to a factor of size 1."""
+    k = few.eigenvalues.shape[-1]
+    np.testing.assert_allclose(few.eigenvalues, full.eigenvalues[..., :k], rtol=0, atol=tolerance)
+    for column in ("timescale", "frequency"):
+        np.testing.assert_allclose(getattr(few, column), getattr(full, column)[..., :k], rtol=1e4 * tolerance)
+    np.testing.assert_array_equal(few.n_unstable, full.n_unstable)
+    np.testing.assert_array_equal(few.verdict, full.verdict)
+    # r l is the projection onto a mode, whatever the factor.
+    one = few.right[..., :, None, :] * np.swapaxes(few.left, -1, -2)[..., None, :, :]
+    other = full.right[..., :, None, :k] * np.swapaxes(full.left[..., :k, :], -1, -2)[..., None, :, :]
+    np.testing.assert_allclose(one, other, rtol=0, atol=100 * tolerance)
+    np.testing.assert_allclose(np.linalg.norm(few.right, axis=-2), 1, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["map", "flow"])
+@pytest.mark.parametrize("k", [1, 4, 7])
+def test_k_leading_modes_are_those_of_the_whole(by_arnoldi, kind, k):
+    """With k the modes are the first k of all, known ones here, biorthonormal, with bounds, without the whole."""
+    matrix, known = leads(64, kind)
+    full = jaxfp.spectrum(matrix, kind=kind)
+    assert len(by_arnoldi) == 1
+    few = jaxfp.spectrum(matrix, kind=kind, k=k)
+    assert len(by_arnoldi) == 1
+    assert [np.shape(x) for x in few] == [(k,), (64, k), (k, 64), (), (k,), (k,), (), (k,), ()]
+    assert_same_modes(few, full, 100 * np.finfo(float).eps * full.condition)
+    np.testing.assert_allclose(few.left @ few.right, np.eye(k), atol=1e-10)
+    order = np.argsort(-abs(known) if kind == "map" else -known.real, kind="stable")
+    assert (abs(few.eigenvalues - known[order][:k]) <= few.bound).all()
+    assert few.bound.max() < 1e-6
+    assert few.n_unstable == 1
+    assert few.verdict == "unstable"
+    assert 1 <= few.condition <= full.condition * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["map", "flow"])
+@pytest.mark.parametrize("large", [32, 10**9])
+def test_a_pair_is_never_cut(by_arnoldi, monkeypatch, kind, large):
+    """Where mode k is half of a pair there are k + 1; points of the same stack that need no more end in NaN."""
+    monkeypatch.setattr(modes_module, "_LARGE", large)
+    matrix, known = leads(64, kind)
+    for k in (2, 5):
+        few = jaxfp.spectrum(matrix, kind=kind, k=k)
+        assert few.eigenvalues.shape == (k + 1,)
+        assert few.eigenvalues[k] == few.eigenvalues[k - 1].conj() != few.eigenvalues[k - 1]
+        np.testing.assert_allclose(few.left[k], few.left[k - 1].conj(), atol=1e-12)
+        assert few.right.shape == few.left.T.shape == (64, k + 1)
+        np.testing.assert_allclose(np.sort(few.eigenvalues), np.sort(known[: k + 1]), atol=1e-10)
+    real = 0.5 * (matrix + matrix.T)
+    both = jaxfp.spectrum(np.stack([real, matrix]), kind=kind, k=2)
+    assert both.eigenvalues.shape == (2, 3)
+    assert both.right.shape == (2, 64, 3)
+    alone = [jaxfp.spectrum(m, kind=kind, k=2) for m in (real, matrix)]
+    assert alone[0].eigenvalues.shape == (2,)
+    for name, column, first, second in zip(both._fields, both, *alone, strict=True):
+        padded = np.moveaxis(column[0], {"right": 1}.get(name, 0), 0) if np.ndim(first) else column[0]
+        mine = np.moveaxis(first, {"right": 1}.get(name, 0), 0) if np.ndim(first) else first
+        np.testing.assert_array_equal(padded[:2] if np.ndim(first) else padded, mine)
+        if np.ndim(first):
+            assert np.isnan(padded[2]).all()
+        np.testing.assert_array_equal(column[1], second)
+    assert len(by_arnoldi) == (0 if large == 32 else 6)
+
+
+def test_all_unstable_modes_are_counted_beyond_k(by_arnoldi):
+    """With more unstable modes than k, n_unstable still counts them all, and one mode too many is not reported."""
+    matrix, _ = leads(96, "map")
+    few = jaxfp.spectrum(1.6 * matrix, k=1)
+    assert few.eigenvalues.shape == (1,)
+    assert few.n_unstable == 7
+    assert few.verdict == "unstable"
+    assert not by_arnoldi
+
+
+def test_modes_that_one_krylov_space_cannot_hold_are_not_missed(by_arnoldi):
+    """Two equal subnetworks: every eigenvalue comes twice, in a Krylov space only once; none is lost all the same."""
+    half, known = leads(48, "map")
+    few = jaxfp.spectrum(np.kron(np.eye(2), half), k=4)
+    np.testing.assert_allclose(few.eigenvalues.real, known.real[[0, 0, 1, 1]], atol=1e-10)
+    assert few.n_unstable == 2
+
+
+def test_a_missed_mode_is_noticed(by_arnoldi, monkeypatch):
+    """Were the iterations on J and on J' to miss the same leading mode, the third one sends them to the whole."""
+    matrix, _ = leads(64, "map")
+    ritz = modes_module._ritz
+
+    def misses_the_first(*args, **keywords):
+        values, vectors = ritz(*args, **keywords)
+        return (values, vectors) if keywords else (values[1:], vectors[:, 1:])
+
+    monkeypatch.setattr(modes_module, "_ritz", misses_the_first)
+    few = jaxfp.spectrum(matrix, k=3)
+    assert few.eigenvalues[0].real == pytest.approx(1.02)
+    assert len(by_arnoldi) == 1
+
+
+def test_a_defective_block_goes_to_the_whole(by_arnoldi):
+    """A Jordan block among the leading modes gives NaN modes, infinite condition and the bound of the whole."""
+    matrix = 0.1 * np.random.default_rng(0).normal(size=(64, 64)) / 8
+    matrix[:, :2] = 0
+    matrix[0, 0] = matrix[1, 1] = 0.8
+    matrix[0, 1] = 1.0
+    few, full = jaxfp.spectrum(matrix, k=3), jaxfp.spectrum(matrix)
+    assert np.isnan(few.right).all()
+    assert few.condition == np.inf
+    assert few.verdict == full.verdict == "stable"
+    np.testing.assert_array_equal(few.eigenvalues, full.eigenvalues[:4])  # 3 would cut a pair
+    np.testing.assert_array_equal(few.bound, full.bound[:4])
+
+
+def test_iterations_that_do_not_converge_go_to_the_whole(by_arnoldi, monkeypatch):
+    """A zero matrix, a random one without gaps at one restart and a NaN one give what the whole decomposition gives."""
+    rough = np.random.default_rng(0).normal(size=(200, 200)) / 14
+    monkeypatch.setattr(modes_module, "_RESTARTS", 1)
+    matrices = np.stack([np.zeros((200, 200)), rough, np.full((200, 200), np.nan)])
+    few = jaxfp.spectrum(matrices, k=9)
+    assert len(by_arnoldi) == 3
+    full = jaxfp.spectrum(matrices)
+    k = few.eigenvalues.shape[1]
+    width = 9 + (few.eigenvalues[1, 8].imag > 0)
+    assert k == width
+    np.testing.assert_array_equal(few.eigenvalues[1], full.eigenvalues[1, :k])
+    np.testing.assert_array_equal(few.verdict, full.verdict)
+    np.testing.assert_array_equal(few.n_unstable, full.n_unstable)
+    assert few.verdict[2] == "marginal"
+
+
+def test_k_modes_of_float32_and_of_small_matrices(by_arnoldi):
+    """A float32 Jacobian keeps its wider bounds with k; where k is no few, or n small, the whole is cut to k."""
+    matrix, _ = leads(64, "map")
+    narrow = jaxfp.spectrum(matrix.astype(np.float32), k=4)
+    wide = jaxfp.spectrum(matrix, k=4)
+    assert not by_arnoldi
+    assert narrow.eigenvalues.dtype == np.complex128
+    assert (narrow.bound > 1e3 * wide.bound).all()
+    assert (abs(narrow.eigenvalues - wide.eigenvalues) <= narrow.bound).all()
+    for n, k in ((64, 64), (64, 63), (5, 5), (5, 1), (1, 1)):
+        few, full = jaxfp.spectrum(matrix[:n, :n], k=k), jaxfp.spectrum(matrix[:n, :n])
+        for column in ("eigenvalues", "bound", "timescale"):
+            np.testing.assert_array_equal(getattr(few, column), getattr(full, column)[: len(few.bound)])
+        assert len(few.bound) in (k, k + 1)
+    assert jaxfp.spectrum(np.zeros((0, 64, 64)), k=3).right.shape == (0, 64, 3)
+
+
+def test_k_modes_are_the_same_each_time(by_arnoldi):
+    """Nothing random: a second call gives the same bits, on matrices, too, whose Krylov spaces end."""
+    u = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 2)))[0]
+    older = "rng" not in inspect.signature(scipy.sparse.linalg.eigs).parameters
+    ends = leads(64, "map")[0] if older else 0.5 * np.eye(64)
+    for matrix in (leads(64, "map")[0], ends, u @ np.diag([1.2, 0.9]) @ u.T):
+        first, second = (jaxfp.spectrum(matrix, k=2) for _ in range(2))
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(first.eigenvalues, [1.2, 0.9], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "wanted"),
+    [
+        ({"k": 0}, "k must be an integer from 1 to n_hidden = 5, got 0"),
+        ({"k": 6}, "k must be an integer from 1 to n_hidden = 5, got 6"),
+        ({"k": 2.0}, "k must be an integer"),
+        ({"k": True}, "k must be an integer"),
+        ({"k": 2, "vectors": False}, "k= needs vectors=True"),
+    ],
+)
+def test_bad_k_is_refused(keywords, wanted):
+    """A k that is no integer from 1 to n_hidden, and k without vectors, raise ValueError."""
+    with pytest.raises(ValueError, match=wanted):
+        jaxfp.spectrum(RANDOM, **keywords)

@@ -9,8 +9,15 @@ eigenvalue is that of a matrix within E = 8 n eps ||J|| of J, so that the true o
 of it, and does not cross the border of stability if sigma_min(zI - J) > E for every z on the border: then no matrix
 within E of J has an eigenvalue there. The bound stated is the least of the three; a verdict is marginal iff the bound
 of a mode that decides it reaches the border.
+
+With k the leading modes of a large J come from Arnoldi iterations on J and on J' (ARPACK), E grown by the residuals
+||J r - lambda r|| and ||l J - lambda l|| / ||l||. What they cannot know, whether a mode ahead of those was missed, a
+third iteration asks, on J without the modes found and from another start. Where anything is in doubt the whole
+decomposition decides.
 """
 
+import functools
+import inspect
 from typing import Any, Literal, NamedTuple, overload
 
 import jax
@@ -21,25 +28,33 @@ from jaxfp import dynamics
 from jaxfp.types import Array, Kind
 
 _MAX_ARCS = 256  # of the border, before a verdict is left marginal
+_LARGE = 448  # units from which a few modes by Arnoldi are faster than all: not at 384, twice at 512, 4 times at 1,024
+_FEW = 16  # n_hidden over the number of modes from which they are few
+_RESTARTS = 40  # of an Arnoldi iteration; one that needs more takes longer than the whole decomposition
 
 
 class Modes(NamedTuple):
     """Modes of each Jacobian, slowest or most unstable first: by |lambda| (map) or Re lambda (flow).
 
     Attributes:
-      eigenvalues: (n_points, n_hidden) complex.
+      eigenvalues: (n_points, n_hidden) complex; with k here and below n_modes, k or k + 1, in place of n_hidden.
       right: (n_points, n_hidden, n_hidden) complex, unit columns; None without vectors.
       left: (n_points, n_hidden, n_hidden) complex, rows; left @ right = I. NaN, as right, where the matrix cannot be
-        told from a defective one; None without vectors.
-      condition: (n_points,) 2-norm condition of `right`, infinite for a defective matrix; None without vectors.
+        told from a defective one; None without vectors. With k right is (n_points, n_hidden, n_modes) and left
+        (n_points, n_modes, n_hidden).
+      condition: (n_points,) 2-norm condition of `right`, infinite for a defective matrix; None without vectors. With k
+        that of all modes where they were computed, else the larger of the condition of those in `right` and of the
+        largest ||l|| ||r||, both of which are no more than that of all.
       timescale: (n_points, n_hidden) -dt / ln|lambda| of a map, -1 / Re lambda of a flow; units of dt (map) or of
         time (flow); negative for growing modes, infinite at the border.
       frequency: (n_points, n_hidden) cycles per unit of time: arg(lambda) / (2 pi dt) of a map, Im / (2 pi) of a flow.
-      n_unstable: (n_points,) modes computed beyond the border, whatever their bound.
+      n_unstable: (n_points,) modes computed beyond the border, whatever their bound; all of them, with k, too.
       bound: (n_points, n_hidden) how much nearer to the border than computed the true eigenvalue may be; None without
-        vectors.
+        vectors. It covers the rounding in J, and with k the error of the iteration, of the modes there are; not that
+        a mode was missed.
       verdict: (n_points,) "stable", "unstable" or "marginal" (marginal iff the bound of the deciding modes covers the
-        border); None without vectors.
+        border); None without vectors. With k the deciding modes are those computed: leading ones, at least one of
+        them stable, or all.
     """
 
     eigenvalues: Any
@@ -54,10 +69,14 @@ class Modes(NamedTuple):
 
 
 @overload
-def spectrum(jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: Literal[True] = ...) -> Modes: ...
+def spectrum(
+    jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: Literal[True] = ..., k: int | None = ...
+) -> Modes: ...
 @overload
-def spectrum(jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: bool) -> Modes: ...
-def spectrum(jacobian: Array, *, dt: float = 1.0, kind: Kind = "map", vectors: bool = True) -> Modes:
+def spectrum(jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: bool, k: int | None = ...) -> Modes: ...
+def spectrum(
+    jacobian: Array, *, dt: float = 1.0, kind: Kind = "map", vectors: bool = True, k: int | None = None
+) -> Modes:
     """Eigenvalues, biorthonormal modes and stability of Jacobians.
 
     Args:
@@ -66,36 +85,51 @@ def spectrum(jacobian: Array, *, dt: float = 1.0, kind: Kind = "map", vectors: b
       kind: "map" (border |lambda| = 1) or "flow" (border Re lambda = 0).
       vectors: True: on the host, in float64, with vectors, bounds and verdicts. False: traceable, eigenvalues,
         timescales, frequencies and n_unstable only.
+      k: how many leading modes to compute, by Arnoldi iterations where n_hidden is large and k small beside it; None
+        for all. A complex pair is never cut: where mode k is the first of one, its partner follows, and there are
+        k + 1 modes; other points of the same stack then have NaN in the last place.
 
     Returns:
       Modes; without the leading axis where jacobian is (n_hidden, n_hidden).
 
     Raises:
-      ValueError: if jacobian is not square, dt not positive or kind unknown.
+      ValueError: if jacobian is not square, dt not positive, kind unknown, k not an integer from 1 to n_hidden, or k
+        given with vectors=False.
 
     Example:
       >>> modes = spectrum(np.diag([0.5, 1.25]))
       >>> modes.eigenvalues.real.tolist(), int(modes.n_unstable), str(modes.verdict)
       ([1.25, 0.5], 1, 'unstable')
+      >>> spectrum(np.diag(np.linspace(0, 0.9, 512)), k=2).timescale.round(1).tolist()  # steps
+      [9.5, 9.3]
 
-    Source: Bauer & Fike (1960), Numerische Mathematik 2:137; Elsner (1985), Linear Algebra Appl. 71:77.
+    Source: Bauer & Fike (1960), Numerische Mathematik 2:137; Elsner (1985), Linear Algebra Appl. 71:77; Lehoucq,
+      Sorensen & Yang (1998), ARPACK Users' Guide.
     """
     dynamics.check_kind(kind)
     if jacobian.ndim not in (2, 3) or jacobian.shape[-1] != jacobian.shape[-2]:
         raise ValueError(f"jacobian must be (n_points, n_hidden, n_hidden), got {jacobian.shape}.")
     if not isinstance(dt, jax.core.Tracer) and not dt > 0:
         raise ValueError(f"dt must be positive, got {dt}.")
+    n = jacobian.shape[-1]
+    if k is not None:
+        if not vectors:
+            raise ValueError("k= needs vectors=True: eigenvalues alone are computed all at once.")
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
+            raise ValueError(f"k must be an integer from 1 to n_hidden = {n}, got {k!r}.")
     if not vectors:
         eigenvalues = _sorted(jnp.linalg.eigvals(jacobian), kind)
         return Modes(eigenvalues, None, None, None, *_rates(jnp, eigenvalues, dt, kind), None, None)
     matrices = np.asarray(jacobian)
     matrices = matrices.astype(np.float64, copy=False) if matrices.dtype != np.float32 else matrices
+    one = _modes_of_one if k is None else functools.partial(_leading, k=int(k))
     if matrices.ndim == 2:
-        return Modes(*_modes_of_one(matrices, dt, kind))
-    each = [_modes_of_one(matrix, dt, kind) for matrix in matrices]
-    n = matrices.shape[-1]
-    empty = _modes_of_one(np.eye(n), dt, kind)
-    return Modes(*(np.stack([m[i] for m in each]) if each else np.asarray(empty[i])[None][:0] for i in range(9)))
+        return Modes(*one(matrices, dt, kind))
+    if not len(matrices):
+        return Modes(*(np.asarray(column)[None][:0] for column in one(np.eye(n), dt, kind)))
+    each = [one(matrix, dt, kind) for matrix in matrices]
+    n_modes = max(len(m[0]) for m in each)
+    return Modes(*(np.stack(column) for column in zip(*(_padded(m, n_modes) for m in each), strict=True)))
 
 
 def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind) -> tuple[Any, ...]:
@@ -129,6 +163,135 @@ def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind) -> tuple[Any, ...]:
         bound = np.minimum(bound, np.nextafter(np.abs(excess), 0))
         verdict = _verdict(excess, bound)
     return values, right, left, condition, timescale, frequency, n_unstable, bound, np.asarray(verdict, "<U8")
+
+
+def _leading(matrix: np.ndarray, dt: float, kind: Kind, *, k: int) -> tuple[Any, ...]:
+    """The k leading modes, k + 1 where a pair would be cut: by Arnoldi if that pays and is sure, or of all."""
+    n, n_modes = len(matrix), k + 2  # two more than asked for: the last ones are the least certain
+    while n >= _LARGE and _FEW * n_modes <= n and np.isfinite(matrix).all():
+        found = _arnoldi(matrix, dt, kind, k, n_modes)
+        if found is None:
+            break
+        if found[6] < len(found[0]):  # a stable one: no unstable ones follow
+            if _misses_one(matrix.astype(np.float64), found, kind, k):
+                break
+            return _cut(found, k)
+        n_modes *= 2
+    return _cut(_modes_of_one(matrix, dt, kind), k)
+
+
+def _arnoldi(matrix: np.ndarray, dt: float, kind: Kind, k: int, n_modes: int) -> tuple[Any, ...] | None:
+    """At least k leading modes, as _modes_of_one has all of them; None where anything is in doubt."""
+    n, eps = len(matrix), np.finfo(matrix.dtype).eps
+    matrix = matrix.astype(np.float64)
+    # Starts that are no eigenvectors, and not random: a search is the same each time.
+    start, other = (np.cos(c * np.arange(1, n + 1) ** 2) for c in (1.0, 2.0))
+    size = np.linalg.norm(matrix)
+    on_right = _ritz(matrix, kind, n_modes, start)
+    on_left = _ritz(np.ascontiguousarray(matrix.T), kind, n_modes, other)
+    if on_right is None or on_left is None:
+        return None
+    n_both = min(len(on_right[0]), len(on_left[0]))
+    apart = np.abs(on_right[0][:n_both] - on_left[0][:n_both]) > eps**0.5 * size
+    n_both = int(apart.argmax()) if apart.any() else n_both
+    n_both -= int(n_both > 0 and _cuts_a_pair(on_right[0], n_both))
+    if n_both < k + _cuts_a_pair(on_right[0], k):
+        return None
+    values, right, rows = on_right[0][:n_both], on_right[1][:, :n_both], on_left[1][:, :n_both].T
+    overlap = rows @ right
+    if np.linalg.cond(overlap) >= eps**-0.5:
+        return None
+    left = np.linalg.solve(overlap, rows)
+
+    # LAPACK's ||J||_2 costs an SVD; no more than sqrt(n) larger, and near it where a few modes stand out, is ||J||_F.
+    error = 8 * n * eps * max(size, np.finfo(float).tiny)
+    kappa = np.linalg.norm(left, axis=1)
+    each = error + np.linalg.norm(matrix @ right - right * values, axis=0)
+    each += np.linalg.norm(left @ matrix - values[:, None] * left, axis=1) / kappa
+    condition = max(np.linalg.cond(right), kappa.max())
+    if condition**2 * each.max() >= size:
+        return None
+    bound = np.minimum(n * kappa * each, (2 * size + each) ** (1 - 1 / n) * each ** (1 / n))
+
+    excess = np.abs(values) - 1 if kind == "map" else values.real
+    verdict = _verdict(excess, bound)
+    if verdict == "marginal" and np.abs(excess).min() > error:
+        return None  # the whole decomposition may look along the border
+    timescale, frequency, n_unstable = _rates(np, values, dt, kind)
+    return values, right, left, condition, timescale, frequency, n_unstable, bound, np.asarray(verdict, "<U8")
+
+
+def _misses_one(matrix: np.ndarray, modes: tuple[Any, ...], kind: Kind, k: int) -> bool:
+    """Is there, without the modes found, one that leads the last of k, or that is unstable?"""
+    values, right, left = modes[:3]
+    start = np.cos(3.0 * np.arange(1, len(matrix) + 1) ** 2)
+    gone = 0.0 if kind == "map" else -np.linalg.norm(matrix)  # where those found are moved to
+    other = _ritz(matrix - ((right * (values - gone)) @ left).real, kind, 1, start, tolerance=1e-3)
+    if other is None:
+        return True
+    if kind == "map":
+        return bool(np.abs(other[0][0]) > min(np.abs(values[k - 1]), 1.0) + modes[7].min())
+    return bool(other[0][0].real > min(values[k - 1].real, 0.0) + modes[7].min())
+
+
+def _ritz(
+    matrix: np.ndarray, kind: Kind, n_modes: int, start: np.ndarray, tolerance: float = 0.0
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """About n_modes leading eigenvalues, sorted, each pair whole and together, and unit vectors; None: no convergence.
+
+    ARPACK may return one of a pair: those on or above the real axis are enough.
+    """
+    from scipy.sparse.linalg import ArpackError, eigs
+
+    # Where a Krylov space ends, ARPACK goes on from a random vector; before SciPy 1.16 nobody could say which, so that
+    # the vectors of an eigenvalue with many may differ from call to call there.
+    rng = {"rng": np.random.default_rng(0)} if "rng" in inspect.signature(eigs).parameters else {}
+    space = min(80 + 2 * n_modes, len(matrix) - 1)
+    which = "LM" if kind == "map" else "LR"
+    try:
+        values, vectors = eigs(
+            matrix, n_modes, which=which, v0=start, ncv=space, maxiter=_RESTARTS, tol=tolerance, **rng
+        )
+    except ArpackError:
+        return None
+    lower = values.imag < 0
+    values, vectors = np.where(lower, values.conj(), values), np.where(lower, vectors.conj(), vectors)
+    order = np.argsort(-(np.abs(values) if kind == "map" else values.real), kind="stable")
+    seen, kept, turned = set(), [], []
+    for i in order:
+        if values[i].imag > 0 and values[i] in seen:  # both of a pair came, exact conjugates
+            continue
+        seen.add(values[i])
+        kept += [i, i] if values[i].imag > 0 else [i]
+        turned += [False, True] if values[i].imag > 0 else [False]
+    values, vectors = values[kept], vectors[:, kept]
+    values, vectors = np.where(turned, values.conj(), values), np.where(turned, vectors.conj(), vectors)
+    return values, vectors / np.linalg.norm(vectors, axis=0)
+
+
+def _cuts_a_pair(values: np.ndarray, k: int) -> bool:
+    """Do the first k end between a complex eigenvalue and its conjugate? Pairs stand together."""
+    return bool(np.count_nonzero(values[:k].imag > 0) != np.count_nonzero(values[:k].imag < 0))
+
+
+def _cut(modes: tuple[Any, ...], k: int) -> tuple[Any, ...]:
+    values, right, left, condition, timescale, frequency, n_unstable, bound, verdict = modes
+    k += _cuts_a_pair(values, k)
+    few = (values[:k], right[:, :k], left[:k], condition, timescale[:k], frequency[:k])
+    return *few, n_unstable, bound[:k], verdict
+
+
+def _padded(modes: tuple[Any, ...], n_modes: int) -> tuple[Any, ...]:
+    values, right, left, condition, timescale, frequency, n_unstable, bound, verdict = modes
+    end, none = (0, n_modes - len(values)), (0, 0)
+    values, timescale, frequency, bound, right, left = (
+        np.pad(x, ends, constant_values=np.nan)
+        for x, ends in (
+            (values, (end,)), (timescale, (end,)), (frequency, (end,)), (bound, (end,)), (right, (none, end)),
+            (left, (end, none)),
+        )
+    )  # fmt: skip
+    return values, right, left, condition, timescale, frequency, n_unstable, bound, verdict
 
 
 def _verdict(excess: np.ndarray, bound: np.ndarray) -> str:

@@ -34,12 +34,13 @@ def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray
     owner = np.full(n_points, -1)
     if n_points == 0:
         return owner
-    # Ties of q (zero is common) are broken by the coordinates, so that the order of the points plays no role.
-    order = np.lexsort((*hidden.T[::-1], q, group))
     # Points within a distance of each other are so along any direction, too: only those are compared.
     direction = np.random.default_rng(0).normal(size=hidden.shape[1])
     along = hidden @ (direction / np.linalg.norm(direction))
     by_place = np.argsort(along)
+    # Ties of q (zero is common) are broken by the coordinates, so that the order of the points plays no role.
+    ties = len(np.unique(q)) < n_points
+    order = np.lexsort((*hidden.T[::-1], q, group) if ties else (q, group))
     slack = tolerance + 8 * np.finfo(float).eps * hidden.shape[1] * np.abs(hidden).max(initial=0.0)
     first = np.searchsorted(along[by_place], along - slack)
     last = np.searchsorted(along[by_place], along + slack, side="right")

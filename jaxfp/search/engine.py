@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import compiling, dynamics
 from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, Params, Solver, StepFn
 
 _STEPS_A_ROUND = 4
@@ -226,7 +226,7 @@ def _advance(
     return jax.lax.while_loop(goes_on, step, (first, jnp.zeros((), jnp.int32)))[0]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compiling.jit, static_argnums=(0, 1, 2))
 def _round(
     step_fn: StepFn,
     solver: Solver,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
 
-from jaxfp import dynamics, program
+from jaxfp import compiling, dynamics, program
 from jaxfp.search.solvers import levenberg_marquardt
 from jaxfp.types import Kind, Params, StepFn
 
@@ -197,25 +197,20 @@ def residual_jacobians(
 
 
 def _in_chunks(function: Any, hidden: np.ndarray, inputs: np.ndarray | None, chunk_size: int) -> Any:
-    """Apply in chunks of one fixed width (one program), padded with the first row."""
+    """Apply in chunks of one fixed width (one program), the last one padded with zeros."""
+
+    def chunk(x: np.ndarray, start: int) -> np.ndarray:
+        part = x[start : start + chunk_size]
+        return part if len(part) == chunk_size else np.pad(part, ((0, chunk_size - len(part)), (0, 0)))
+
     results = []
     for start in range(0, max(len(hidden), 1), chunk_size):
-        rows = np.arange(start, min(start + chunk_size, len(hidden)))
-        if not len(rows):
-            return jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), _shape_of(function, hidden, inputs))
-        padded = np.concatenate([rows, np.full(chunk_size - len(rows), rows[0])])
-        result = function(hidden[padded], None if inputs is None else inputs[padded])
-        results.append(jax.tree.map(np.asarray, result))
+        u = None if inputs is None else chunk(inputs, start)
+        results.append(jax.tree.map(np.asarray, function(chunk(hidden, start), u)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(hidden)], *results)
 
 
-def _shape_of(function: Any, hidden: np.ndarray, inputs: np.ndarray | None) -> Any:
-    row = jax.ShapeDtypeStruct((1, hidden.shape[1]), np.float64)
-    drive = None if inputs is None else jax.ShapeDtypeStruct((1, inputs.shape[1]), np.float64)
-    return jax.eval_shape(function, row, drive)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _polish(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> Polished:
     def one(h: jax.Array, u: jax.Array | None) -> Polished:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
@@ -243,7 +238,7 @@ def _polish(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inpu
     return dynamics.over_points(one, hidden, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _minimize(
     step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -267,7 +262,7 @@ def _minimize(
     return dynamics.over_points(one, hidden, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _residual(
     step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
@@ -277,7 +272,7 @@ def _residual(
     return dynamics.over_points(one, hidden, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _gradient(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
     def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
@@ -287,7 +282,7 @@ def _gradient(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, in
     return dynamics.over_points(one, hidden, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _hessian(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
     def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
@@ -298,7 +293,7 @@ def _hessian(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inp
     return dynamics.over_points(one, hidden, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compiling.jit, static_argnums=(0, 1))
 def _jacobian(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> Any:
     def one(h: jax.Array, u: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)

@@ -18,6 +18,7 @@ was found before, nor on the order, the chunks or the devices.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree
@@ -98,7 +99,6 @@ def search_wave(
       Wave.
 
     Example:
-      >>> import jax
       >>> with jax.enable_x64(True):
       ...     problem = judgment.Problem(
       ...         lambda p, h, u: p * h, 0.5 * jnp.ones(()), "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16,
@@ -132,7 +132,9 @@ def search_wave(
     row[alone] = n_zeros - n_before + sharing
     first = np.zeros(len(ended.hidden), int)  # some lane of each settled row, for its input
     first[sharing] = alone
-    u = None if inputs is None else np.concatenate([found.inputs[n_before:], inputs[first]])
+    u = None
+    if inputs is not None and found.inputs is not None:
+        u = np.concatenate([found.inputs[n_before:], inputs[first]])
     judged = judgment.judge(problem, judgment.in_the_box(problem, _stacked(rows, ended), u), u)
     return _put_together(problem, known, found, lanes, row, judged)
 
@@ -200,9 +202,11 @@ def _search_block(
 ) -> tuple[zeros.Zeros, judgment.Ended]:
     """The stages over one block of lanes; zeros known after it, and the new ones as rows to judge."""
     p = problem
-    params, drives = tree.map(
-        lambda x: x.astype(p.dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, (p.params, inputs)
+    params, drives = tree.map(  # by NumPy: a cast in JAX is a program to compile
+        lambda x: np.asarray(x).astype(p.dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
+        (p.params, inputs),
     )
+    params = jax.device_put(params)
     rows = _no_rows(lanes.hidden.shape[1])
     left = block
     for stage in _stages(problem):
@@ -247,6 +251,8 @@ def _share(
     p = problem
     common: dict[str, Any] = {"kind": p.kind, "chunk_size": n_states(problem, lanes.hidden.shape[1])}
     rows = _no_rows(lanes.hidden.shape[1])
+    if not len(landed):
+        return found, rows
     hidden, u = lanes.hidden[landed].astype(np.float64), None if inputs is None else inputs[landed]
     r, _ = polish.residuals(p.step_fn, p.params, hidden, u, **common)
     near = judgment.tolerances(problem, hidden, np.full(len(landed), FIXED))

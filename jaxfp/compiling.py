@@ -1,0 +1,60 @@
+"""One jit for the host's programs, that compiles fast.
+
+A first call spends most of its time in the compiler. On a CPU, XLA's older code generator for fusions takes less than
+half as long as its newer one, and what it makes of our programs, which live in matrix products, runs as fast
+(`benchmarks/first_call.py` measures both). Elsewhere, and where XLA no longer knows the option, nothing is changed.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def jit(function: Callable, *, static_argnums: tuple[int, ...]) -> Callable:
+    """`jax.jit` with the compiler options of `options`.
+
+    Args:
+      function: to compile.
+      static_argnums: as in `jax.jit`.
+
+    Returns:
+      The compiled function; the backend is asked for when it is first called, not on import.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(jit(lambda n, x: n * x, static_argnums=(0,))(2, jnp.ones(())))
+      2.0
+    """
+
+    @functools.cache
+    def compiled() -> Callable:
+        return jax.jit(function, static_argnums=static_argnums, compiler_options=options())
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any) -> Any:
+        return compiled()(*arguments)
+
+    return wrapped
+
+
+@functools.cache
+def options() -> dict[str, Any]:
+    """What to tell the compiler.
+
+    Returns:
+      Options for `jax.jit`, none where they are not known.
+
+    Example:
+      >>> isinstance(options(), dict)
+      True
+    """
+    wanted = {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=wanted).lower(0.0).compile()
+    except Exception:  # XLA's flags come and go, and its error for an unknown one is not part of any interface
+        return {}
+    return wanted
