@@ -22,6 +22,7 @@ from jaxfp import compiling, dynamics
 from jaxfp.analysis import completeness
 from jaxfp.search import candidates as seeding
 from jaxfp.search import dedupe, judgment, polish, wave
+from jaxfp.search import known as so_far
 from jaxfp.types import FIXED, SLOW, FixedPoints, Kind, Params, Report, StepFn
 
 _N_SEEDED = 256  # candidates of one seeded wave, per input
@@ -57,7 +58,7 @@ def wave_record(new: FixedPoints, n_lanes: int, *, seeded: bool) -> dict[str, An
 
 
 def complete(
-    problem: judgment.Problem, known: wave.Known, report: Report, candidates: np.ndarray, key: jax.Array
+    problem: judgment.Problem, known: so_far.Known, report: Report, candidates: np.ndarray, key: jax.Array
 ) -> FixedPoints:
     """Seeded waves, at each input until its stop rule is met. Needs x64 in scope.
 

@@ -85,6 +85,25 @@ def widen(tree: Any) -> Any:
     return jax.tree.map(leaf, tree)
 
 
+def narrow(tree: Any, dtype: Any) -> Any:
+    """Floating leaves in another dtype, the others as they are; on the host, since a cast in JAX must be compiled.
+
+    Args:
+      tree: pytree of arrays.
+      dtype: floating.
+
+    Returns:
+      The same pytree, NumPy where cast.
+
+    Example:
+      >>> narrow({"w": np.ones(2), "n": np.int32(3)}, np.float32)["w"].dtype
+      dtype('float32')
+    """
+    return jax.tree.map(
+        lambda x: np.asarray(x).astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree
+    )
+
+
 def over_points(one: Callable[[Any, Any], Any], hidden: Any, inputs: Any) -> Any:
     """Apply a function of one state to one state or to many.
 

@@ -40,6 +40,7 @@ _NULL_STEP = 1e-3  # how far along the null vector a continuum is probed, relati
 _STUCK = "stuck: neither a zero nor a minimum of q to rounding"
 _BOLD = 1e-6  # damping of a search that goes on from where another one ended
 _CLEAR = 100.0  # how far beyond its error an estimated singular value settles the matter without an SVD
+_FAR = 1e-2  # beyond the box, relative to 1 + ||h||
 _LARGEST_DENSE = 512  # units up to which a lane by itself is searched with dense matrices
 
 
@@ -112,6 +113,7 @@ class Ended(NamedTuple):
       status: (n_lanes,) FIXED, SLOW, MAX_STEPS, NONFINITE or REJECTED.
       reason: (n_lanes,) why a lane is no point, "" where it may be one.
       rounding: (n_lanes,) bool, the residual is so small that a saturated gate may be all there is to it.
+      regular: (n_lanes,) bool, J_r is known to be far from singular and the zero to be here.
     """
 
     hidden: np.ndarray
@@ -119,6 +121,7 @@ class Ended(NamedTuple):
     status: np.ndarray
     reason: np.ndarray
     rounding: np.ndarray
+    regular: np.ndarray
 
 
 class Judged(NamedTuple):
@@ -188,7 +191,8 @@ def settle(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> t
 
 def _unanswered(hidden: np.ndarray) -> Ended:
     n = len(hidden)
-    return Ended(hidden.copy(), np.zeros(n), np.full(n, MAX_STEPS), np.full(n, _STUCK, object), np.zeros(n, bool))
+    no = np.zeros(n, bool)
+    return Ended(hidden.copy(), np.zeros(n), np.full(n, MAX_STEPS), np.full(n, _STUCK, object), no, no.copy())
 
 
 def _measure(
@@ -227,7 +231,8 @@ def _measure(
     reason[status == MAX_STEPS] = _STUCK
     reason[(status == MAX_STEPS) & (came_as != CONVERGED)] = f"no minimum of q within {p.max_steps} steps"
     rounding = saturated(problem, hidden.shape[1], polished.gate_margin, speed, floor)
-    return in_the_box(problem, Ended(hidden, speed, status, reason, rounding), inputs)
+    ended = Ended(hidden, speed, status, reason, rounding, np.zeros(len(hidden), bool))
+    return in_the_box(problem, ended, inputs)
 
 
 def saturated(problem: Problem, n_hidden: int, gate_margin: Any, speed: Any, floor: Any) -> np.ndarray:
@@ -276,6 +281,27 @@ def in_the_box(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> End
     return ended._replace(status=status, reason=reason)
 
 
+def far_outside(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> np.ndarray:
+    """Is a lane so far outside the box that no last digit brings it back?
+
+    Args:
+      problem: see `Problem`.
+      hidden: (n_lanes, n_hidden).
+      inputs: (n_lanes, n_inputs) float64 or None.
+
+    Returns:
+      (n_lanes,) bool; False where no box is known.
+
+    Example:
+      >>> problem = Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
+      >>> far_outside(problem, np.full((1, 2), 1e9), None).tolist()
+      [False]
+    """
+    if problem.box is None:
+        return np.zeros(len(hidden), bool)
+    return _outside(problem.box, hidden, inputs, _FAR * (1 + np.linalg.norm(hidden, axis=1)))
+
+
 def judge(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> Judged:
     """Merge what is the same, judge each representative, and let its lanes share the verdict. Needs x64 in scope.
 
@@ -297,7 +323,7 @@ def judge(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> Judged:
       >>> judged.points.hidden.round(6).tolist(), judged.label.tolist()
       ([[0.0, 0.0, 0.0]], [0, 0])
     """
-    hidden, speed, status, reason, _ = ended
+    hidden, speed, status, reason = ended[:4]
     owner = np.full(len(hidden), -1)
     tolerance = tolerances(problem, hidden, status)
     for code in (FIXED, SLOW):
@@ -330,6 +356,26 @@ def judge(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> Judged:
     return Judged(points, label, status, reason)
 
 
+def is_regular(factors: zeros.Factors, eps: float) -> bool:
+    """Is a Jacobian so far from singular that its factors settle the matter, without its singular values?
+
+    Args:
+      factors: of J_r.
+      eps: relative resolution of the step function.
+
+    Returns:
+      True if the least singular value, estimated on the low side, is 100 times what rounding makes of zero.
+
+    Example:
+      >>> is_regular(zeros.factorize(np.eye(2)), 2.2e-16), is_regular(zeros.factorize(np.diag([1.0, 1e-15])), 2.2e-16)
+      (True, False)
+    """
+    n = len(factors.lu)
+    if factors.lu.dtype == np.float32:  # the residual was still brought to its floor with them
+        return bool(factors.rcond > _CLEAR * np.finfo(np.float32).eps)
+    return bool(zeros.least_singular(factors) > _CLEAR * 8 * n * eps * max(factors.size * n**0.5, 1.0))
+
+
 def _judge_representatives(
     problem: Problem, ended: Ended, inputs: np.ndarray | None, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -349,7 +395,7 @@ def _judge_representatives(
         falls = slow[_falls_away(polish.hessians(p.step_fn, p.params, hidden[slow], at, **common), p.eps)]
         verdict[falls], why[falls] = MAX_STEPS, _STUCK
     null, close, probed = np.zeros_like(hidden), np.zeros(len(rows), bool), []
-    fixed = np.flatnonzero(verdict == FIXED)
+    fixed = np.flatnonzero((verdict == FIXED) & ~ended.regular[rows])
     for start in range(0, len(fixed), p.n_dense):  # never more Jacobians at a time
         part = fixed[start : start + p.n_dense]
         at = None if u is None else u[part]
@@ -358,13 +404,13 @@ def _judge_representatives(
             if not np.isfinite(jacobian).all():
                 verdict[k], why[k] = REJECTED, "the Jacobian is not finite"
                 continue
-            # J_r carries rounding of this size: below it a singular value is as good as 0.
-            error = 8 * len(r) * p.eps
             factors = zeros.factorize(jacobian)
-            if zeros.least_singular(factors) > _CLEAR * error * max(factors.size * len(r) ** 0.5, 1.0):
+            if is_regular(factors, p.eps):
                 close[k] = np.linalg.norm(zeros.solve(factors, r[None])) <= p.eps**0.5 * size[k]
                 if close[k]:
                     continue
+            # J_r carries rounding of this size: below it a singular value is as good as 0.
+            error = 8 * len(r) * p.eps
             left, singular, right = np.linalg.svd(jacobian)
             with np.errstate(divide="ignore", invalid="ignore"):
                 distance = np.linalg.norm((left.T @ r) / singular)

@@ -19,34 +19,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import tree
 
+from jaxfp import dynamics
 from jaxfp.search import dedupe, engine, judgment, polish, zeros
+from jaxfp.search import known as so_far
 from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
-from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, SLOW, FixedPoints, Solver
+from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, REJECTED, SLOW, Solver
 
 _BLOCK = 4096  # candidates searched before their lanes are shared out; bounds the memory, not the result
-_PASSES = 8  # rounds of representatives in one sharing; lanes left after that are settled by themselves
+_MOST = 64  # representatives refined at a time, before the lanes that belong to them are looked for
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
 _STUCK = 1e-5  # speed, relative to 1 + ||h||, above which a lane that can get no further has not reached a zero
 _FLAT = 1e-4  # slope of q under which a stationary point of it is no zero
 _COARSE = 1e-3  # size of a cluster that gets one representative, relative to 1 + ||h||
-
-
-class Known(NamedTuple):
-    """What earlier waves found.
-
-    Attributes:
-      points: distinct points.
-      zeros: those of them that lanes may share.
-      row: (n_zeros,) row of `points` of each zero.
-    """
-
-    points: FixedPoints
-    zeros: zeros.Zeros
-    row: np.ndarray
 
 
 class Wave(NamedTuple):
@@ -62,7 +48,7 @@ class Wave(NamedTuple):
         forms the Jacobian.
     """
 
-    known: Known
+    known: so_far.Known
     label: np.ndarray
     status: np.ndarray
     reason: np.ndarray
@@ -83,7 +69,7 @@ def search_wave(
     problem: judgment.Problem,
     candidates: np.ndarray,
     inputs: np.ndarray | None,
-    known: Known | None = None,
+    known: so_far.Known | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Wave:
     """Search, share, settle and judge one set of candidates. Needs x64 in scope.
@@ -101,13 +87,13 @@ def search_wave(
     Example:
       >>> with jax.enable_x64(True):
       ...     problem = judgment.Problem(
-      ...         lambda p, h, u: p * h, 0.5 * jnp.ones(()), "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16,
+      ...         lambda p, h, u: p * h, np.float64(0.5), "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16,
       ...         16, None, None,
       ...     )
       ...     search_wave(problem, np.ones((2, 3)), None).known.points.hidden.round(6).tolist()
       [[0.0, 0.0, 0.0]]
     """
-    known = nothing_known(candidates.shape[1], inputs) if known is None else known
+    known = so_far.nothing_known(candidates.shape[1], inputs) if known is None else known
     n_candidates = len(candidates)
     lanes = _Lanes(
         candidates.astype(problem.dtype), np.full(n_candidates, -1), np.zeros(n_candidates, int), np.zeros(n_candidates)
@@ -137,26 +123,6 @@ def search_wave(
         u = np.concatenate([found.inputs[n_before:], inputs[first]])
     judged = judgment.judge(problem, judgment.in_the_box(problem, _stacked(rows, ended), u), u)
     return _put_together(problem, known, found, lanes, row, judged)
-
-
-def nothing_known(n_hidden: int, inputs: np.ndarray | None) -> Known:
-    """No points yet.
-
-    Args:
-      n_hidden: units.
-      inputs: whatever the search has for inputs.
-
-    Returns:
-      Known without rows.
-
-    Example:
-      >>> nothing_known(3, None).points.hidden.shape
-      (0, 3)
-    """
-    none, hidden = np.zeros(0), np.zeros((0, n_hidden))
-    u = None if inputs is None else np.zeros((0, inputs.shape[1]))
-    points = FixedPoints(hidden, u, none, none, none.astype(int), none.astype(bool), none.astype(int), None)  # type: ignore[arg-type]
-    return Known(points, zeros.Zeros(hidden, u, []), none.astype(int))
 
 
 class _Stage(NamedTuple):
@@ -202,10 +168,7 @@ def _search_block(
 ) -> tuple[zeros.Zeros, judgment.Ended]:
     """The stages over one block of lanes; zeros known after it, and the new ones as rows to judge."""
     p = problem
-    params, drives = tree.map(  # by NumPy: a cast in JAX is a program to compile
-        lambda x: np.asarray(x).astype(p.dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
-        (p.params, inputs),
-    )
+    params, drives = dynamics.narrow((p.params, inputs), p.dtype)
     params = jax.device_put(params)
     rows = _no_rows(lanes.hidden.shape[1])
     left = block
@@ -259,17 +222,17 @@ def _share(
     coarse = _COARSE * (1 + np.linalg.norm(hidden, axis=1))
     zero = zeros.belongs_to(found, hidden, u, r, near)
     waits = zero < 0
-    for _ in range(_PASSES):
+    while waits.any():
         open_ = np.flatnonzero(waits)
-        if not len(open_):
-            break
         at = _rows_of(u, open_)
         owner = dedupe.representatives(hidden[open_], at, q[open_], coarse[open_])
-        chosen = open_[np.unique(owner)]
+        chosen = open_[np.unique(owner)][:_MOST]
         refined = zeros.refine(p.step_fn, p.params, hidden[chosen], _rows_of(u, chosen), n_dense=p.n_dense, **common)
         floor = refined.floor * (p.eps / np.finfo(float).eps)
         good = np.flatnonzero(refined.shareable & (refined.speed <= floor))
         waits[chosen] = False  # what does not come to a zero here is settled by itself
+        if not len(good):
+            break
         new = zeros.Zeros(refined.hidden[good], _rows_of(u, chosen[good]), [refined.factors[k] for k in good])
         # Two clusters may be one zero seen twice, or one that is known.
         known = zeros.belongs_to(found, new.hidden, new.inputs, np.zeros_like(new.hidden), near[chosen[good]])
@@ -277,10 +240,15 @@ def _share(
         keep = np.flatnonzero((known < 0) & (owner == np.arange(len(good))))
         new = zeros.Zeros(new.hidden[keep], _rows_of(new.inputs, keep), [new.factors[k] for k in keep])
         kept, speed = good[keep], refined.speed[good[keep]]
-        rounding = judgment.saturated(problem, hidden.shape[1], refined.gate_margin[kept], speed, floor[kept])
-        blank = np.full(len(keep), "", object)
-        rows = _stacked(rows, judgment.Ended(new.hidden, speed, np.full(len(keep), FIXED), blank, rounding))
-        found = zeros.joined(found, new)
+        ended = judgment.Ended(
+            hidden=new.hidden,
+            speed=speed,
+            status=np.full(len(keep), FIXED),
+            reason=np.full(len(keep), "", object),
+            rounding=judgment.saturated(problem, hidden.shape[1], refined.gate_margin[kept], speed, floor[kept]),
+            regular=np.array([judgment.is_regular(factors, p.eps) for factors in new.factors], bool),
+        )
+        rows, found = _stacked(rows, ended), zeros.joined(found, new)
         open_ = np.flatnonzero(zero < 0)
         zero[open_] = zeros.belongs_to(found, hidden[open_], _rows_of(u, open_), r[open_], near[open_])
         waits &= zero < 0
@@ -301,17 +269,13 @@ def _settle(
         return _no_rows(hidden.shape[1]), row, n_steps
     chosen = np.arange(len(hidden))
     if p.slow_tolerance is None:
-        coarse = _COARSE * (1 + np.linalg.norm(hidden, axis=1))
-        finite = np.flatnonzero(np.isfinite(hidden).all(1))
-        speed = np.zeros(len(finite))  # clusters are small: any member will do
-        chosen = np.unique(
-            np.concatenate(
-                [
-                    finite[dedupe.representatives(hidden[finite], _rows_of(inputs, finite), speed, coarse[finite])],
-                    np.flatnonzero(~np.isfinite(hidden).all(1)),
-                ]
-            )
-        )
+        # Neither the box nor a state that is not finite is left by polishing: their lanes are not worth it.
+        lost = judgment.far_outside(problem, hidden, inputs) | ~np.isfinite(hidden).all(1)
+        near = np.flatnonzero(~lost)
+        coarse = _COARSE * (1 + np.linalg.norm(hidden[near], axis=1))
+        speed = np.zeros(len(near))  # clusters are small: any member will do
+        owner = dedupe.representatives(hidden[near], _rows_of(inputs, near), speed, coarse)
+        chosen = np.concatenate([near[np.unique(owner)], np.flatnonzero(lost)])
     ended, n_steps[chosen] = _minima_or_settled(problem, hidden[chosen], _rows_of(inputs, chosen))
     row[chosen] = np.arange(len(chosen))
     others = np.flatnonzero(row < 0)
@@ -330,22 +294,33 @@ def _minima_or_settled(
 ) -> tuple[judgment.Ended, np.ndarray]:
     """SLOW by a few chord steps where q has a minimum clear of zero right here; the long way where not."""
     p, n_hidden = problem, hidden.shape[1]
-    minimum = np.zeros(len(hidden), bool)
-    if p.slow_tolerance is None:
-        size = n_states(problem, n_hidden)
-        near = zeros.refine_minima(p.step_fn, p.params, hidden, inputs, kind=p.kind, chunk_size=size, n_dense=p.n_dense)
+    if p.slow_tolerance is not None:
+        return judgment.settle(problem, hidden, inputs)
+    n_lanes, no = len(hidden), np.zeros(len(hidden), bool)
+    blank, n_steps = np.full(n_lanes, "", object), np.zeros(n_lanes, int)
+    ended = judgment.Ended(hidden.copy(), np.zeros(n_lanes), np.full(n_lanes, REJECTED), blank, no.copy(), no)
+    waits = ~judgment.far_outside(problem, hidden, inputs)  # what is that far outside, `in_the_box` will reject
+    rows = np.flatnonzero(waits & np.isfinite(hidden).all(1))
+    if len(rows):
+        near = zeros.refine_minima(
+            p.step_fn,
+            p.params,
+            hidden[rows],
+            _rows_of(inputs, rows),
+            kind=p.kind,
+            chunk_size=n_states(problem, n_hidden),
+            n_dense=p.n_dense,
+        )
         scale = 1 + np.linalg.norm(near.hidden, axis=1)
         # Near a zero the gradient of q vanishes, too, but only as fast as r: the slope stays.
-        clear = near.speed > 100 * p.eps * n_hidden**0.5 * scale
-        minimum = clear & (near.distance <= p.eps**0.5 * scale) & (near.slope <= _FLAT)
-    rest = np.flatnonzero(~minimum)
-    blank = np.full(len(hidden), "", object)
-    ended = judgment.Ended(
-        hidden, np.zeros(len(hidden)), np.full(len(hidden), SLOW), blank, np.zeros(len(hidden), bool)
-    )
-    if minimum.any():
-        ended = ended._replace(hidden=near.hidden, speed=near.speed)
-    n_steps = np.zeros(len(hidden), int)
+        floor = 8 * p.eps * n_hidden**0.5 * scale
+        minimum = (near.speed > 100 * floor) & (near.distance <= p.eps**0.5 * scale) & (near.slope <= _FLAT)
+        ended.hidden[rows[minimum]], ended.speed[rows[minimum]] = near.hidden[minimum], near.speed[minimum]
+        ended.status[rows[minimum]] = SLOW
+        rounding = judgment.saturated(problem, n_hidden, near.gate_margin, near.speed, floor)
+        ended.rounding[rows[minimum]] = rounding[minimum]
+        waits[rows[minimum]] = False
+    rest = np.flatnonzero(waits)
     if len(rest):
         more, n_steps[rest] = judgment.settle(problem, hidden[rest], _rows_of(inputs, rest))
         for column, column_more in zip(ended, more, strict=True):
@@ -361,7 +336,7 @@ def _like(
     inputs: np.ndarray | None,
 ) -> np.ndarray:
     """The settled row each lane belongs to, or -1: by r where that is FIXED, by the gradient of q where it is SLOW."""
-    p = problem
+    p, size = problem, n_states(problem, hidden.shape[1])
     row = np.full(len(hidden), -1)
     for code, matrices_at, values_at in (
         (
@@ -374,25 +349,24 @@ def _like(
         good, open_ = np.flatnonzero(ended.status == code), np.flatnonzero(row < 0)
         if not len(good) or not len(open_):
             continue
-        u, at = _rows_of(ended_inputs, good), _rows_of(inputs, open_)
-        factors = []
-        for start in range(0, len(good), p.n_dense):
-            part = good[start : start + p.n_dense]
-            matrices = matrices_at(
-                p.step_fn, p.params, ended.hidden[part], _rows_of(ended_inputs, part), kind=p.kind, chunk_size=p.n_dense
-            )
-            factors += [zeros.factorize(matrix) for matrix in matrices]
-        size = n_states(problem, hidden.shape[1])
+        at = _rows_of(inputs, open_)
+        closest = zeros.nearest(ended.hidden[good], _rows_of(ended_inputs, good), hidden[open_], at)
+        good = good[np.unique(closest[closest >= 0])]
         values = values_at(p.step_fn, p.params, hidden[open_], at, kind=p.kind, chunk_size=size)
         near = judgment.tolerances(problem, hidden[open_], np.full(len(open_), code))
-        belongs = zeros.belongs_to(zeros.Zeros(ended.hidden[good], u, factors), hidden[open_], at, values, near)
-        row[open_] = np.where(belongs >= 0, good[belongs], -1)
+        for start in range(0, len(good), p.n_dense):  # never more matrices at a time
+            part = good[start : start + p.n_dense]
+            u = _rows_of(ended_inputs, part)
+            matrices = matrices_at(p.step_fn, p.params, ended.hidden[part], u, kind=p.kind, chunk_size=p.n_dense)
+            some = zeros.Zeros(ended.hidden[part], u, [zeros.factorize(matrix) for matrix in matrices])
+            belongs = zeros.belongs_to(some, hidden[open_], at, values, near)
+            row[open_[belongs >= 0]] = part[belongs[belongs >= 0]]
     return row
 
 
 def _put_together(
     problem: judgment.Problem,
-    known: Known,
+    known: so_far.Known,
     found: zeros.Zeros,
     lanes: _Lanes,
     row: np.ndarray,
@@ -400,7 +374,7 @@ def _put_together(
 ) -> Wave:
     """Labels, verdicts and the points known now, from what was judged; a negative row is a known zero, from the end."""
     n_points, n_before = len(known.points.hidden), len(known.zeros.hidden)
-    same = same_as(problem, known.points, judged.points)
+    same = so_far.same_as(problem, known.points, judged.points)
     fresh = np.flatnonzero(same < 0)
     place = same.copy()
     place[fresh] = n_points + np.arange(len(fresh))
@@ -411,7 +385,7 @@ def _put_together(
     status = np.concatenate([judged.status, known.points.status[known.row]])
     reason = np.concatenate([judged.reason, np.full(n_before, "", object)])
     label = of_row[row]
-    points = joined_points(known.points, dedupe.take(judged.points, fresh))
+    points = so_far.joined_points(known.points, dedupe.take(judged.points, fresh))
     points = points._replace(n_hits=np.bincount(label[label >= 0], minlength=len(points.hidden)))
 
     new = judged.label[: len(found.hidden) - n_before]
@@ -419,61 +393,16 @@ def _put_together(
     rows = np.concatenate([known.row, row_of_new]).astype(int)
     keep = np.flatnonzero((rows >= 0) & (points.isolated & (points.status == FIXED))[rows]) if len(rows) else rows
     shared = zeros.Zeros(found.hidden[keep], _rows_of(found.inputs, keep), [found.factors[k] for k in keep])
-    return Wave(Known(points, shared, rows[keep]), label, status[row], reason[row], lanes.n_steps, lanes.n_products)
-
-
-def same_as(problem: judgment.Problem, known: FixedPoints, new: FixedPoints) -> np.ndarray:
-    """The known point that each new one is.
-
-    Args:
-      problem: see `judgment.Problem`.
-      known: points.
-      new: points.
-
-    Returns:
-      (n_new,) row of known, -1 for none.
-
-    Example:
-      >>> problem = judgment.Problem(None, None, "map", None, None, 1e-16, 1, 0.0, None, 0.5, 1, 1, None, None)
-      >>> none = nothing_known(2, None).points
-      >>> same_as(problem, none, none).tolist()
-      []
-    """
-    both = joined_points(known, new)
-    rank = np.arange(len(both.hidden), dtype=float)  # the known come first, so they represent
-    # A slow and a fixed point are never the same: the status tells them apart as inputs do.
-    apart = both.status[:, None].astype(float)
-    apart = apart if both.inputs is None else np.concatenate([both.inputs, apart], 1)
-    tolerance = judgment.tolerances(problem, both.hidden, both.status)
-    owner = dedupe.representatives(both.hidden, apart, rank, tolerance)[len(known.hidden) :]
-    return np.where(owner < len(known.hidden), owner, -1)
-
-
-def joined_points(known: FixedPoints, new: FixedPoints) -> FixedPoints:
-    """Rows of both, with the report of the first.
-
-    Args:
-      known: points.
-      new: points.
-
-    Returns:
-      FixedPoints.
-
-    Example:
-      >>> none = nothing_known(2, None).points
-      >>> joined_points(none, none).hidden.shape
-      (0, 2)
-    """
-    columns: dict[str, Any] = {
-        name: None if a is None else np.concatenate([a, b])
-        for name, a, b in zip(FixedPoints._fields[:-1], known[:-1], new[:-1], strict=True)
-    }
-    return known._replace(**columns)
+    return Wave(
+        so_far.Known(points, shared, rows[keep]), label, status[row], reason[row], lanes.n_steps, lanes.n_products
+    )
 
 
 def _no_rows(n_hidden: int) -> judgment.Ended:
     none = np.zeros(0)
-    return judgment.Ended(np.zeros((0, n_hidden)), none, none.astype(int), none.astype(object), none.astype(bool))
+    return judgment.Ended(
+        np.zeros((0, n_hidden)), none, none.astype(int), none.astype(object), none.astype(bool), none.astype(bool)
+    )
 
 
 def _stacked(first: judgment.Ended, second: judgment.Ended) -> judgment.Ended:

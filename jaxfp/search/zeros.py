@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import lapack
 
+from jaxfp import dynamics
 from jaxfp.search import dedupe, polish
 from jaxfp.types import Kind, Params, StepFn
 
 _N_CHORD = 6
 _CONTRACTION = 0.25
 _STILL = 1e-3  # of what judgment asks for, how far a shared zero may be off
+_LARGEST_WIDE = 512  # units up to which factors are float64
 _LEAST_RCOND = 1e-12  # beyond it a solve has too few digits left to tell a quarter
 
 
@@ -81,20 +83,21 @@ def factorize(matrix: np.ndarray) -> Factors:
     """LU with its condition; never raises.
 
     Args:
-      matrix: (n, n) float64.
+      matrix: (n, n) float64 or float32.
 
     Returns:
-      Factors; rcond 0 where the matrix is singular or not finite.
+      Factors in its dtype; rcond 0 where the matrix is singular or not finite.
 
     Example:
       >>> factorize(np.diag([1.0, 0.5])).rcond
       0.5
     """
+    factor, condition = lapack.get_lapack_funcs(("getrf", "gecon"), (matrix,))
     size = float(np.abs(matrix).sum(0).max(initial=0.0))
-    lu, pivots, failed = lapack.dgetrf(matrix)
+    lu, pivots, failed = factor(matrix)
     rcond = 0.0
     if failed == 0 and np.isfinite(size):
-        rcond = float(lapack.dgecon(lu, size)[0])
+        rcond = float(condition(lu, size)[0])
     return Factors(lu, pivots, rcond, size)
 
 
@@ -106,15 +109,18 @@ def solve(factors: Factors, rows: np.ndarray) -> np.ndarray:
       rows: (m, n) right-hand sides.
 
     Returns:
-      (m, n) rows x with A x = row; not finite where A is singular.
+      (m, n) float64 rows x with A x = row, to the precision of the factors; not finite where A is singular.
 
     Example:
       >>> solve(factorize(np.diag([1.0, 0.5])), np.ones((1, 2))).tolist()
       [[1.0, 2.0]]
     """
-    if factors.rcond == 0:
+    if factors.rcond == 0 or not np.isfinite(rows).all():
         return np.full(rows.shape, np.nan)
-    return lapack.dgetrs(factors.lu, factors.pivots, rows.T)[0].T
+    # What single precision cannot hold is no longer relative to anything: scale first.
+    scale = np.abs(rows).max() or 1.0
+    (substitute,) = lapack.get_lapack_funcs(("getrs",), (factors.lu,))
+    return scale * substitute(factors.lu, factors.pivots, (rows / scale).T)[0].T.astype(np.float64)
 
 
 def least_singular(factors: Factors) -> float:
@@ -166,9 +172,36 @@ def refine(
       >>> near.hidden.round(12).tolist(), bool(near.speed[0] <= near.floor[0])
       ([[1.0]], True)
     """
-    r, jacobians = polish.residual_jacobians(step_fn, params, hidden, inputs, kind=kind, chunk_size=n_dense)
+    parts = []
+    for start in range(0, len(hidden), n_dense):
+        rows = slice(start, start + n_dense)
+        at = None if inputs is None else inputs[rows]
+        parts.append(_refine(step_fn, params, hidden[rows], at, kind, chunk_size, n_dense))
+    hidden, speed, floor, margin, shareable = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("hidden", "speed", "floor", "gate_margin", "shareable")
+    )
+    return Refined(hidden, speed, floor, margin, [f for part in parts for f in part.factors], shareable)
+
+
+def _refine(
+    step_fn: StepFn,
+    params: Params,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+    kind: Kind,
+    chunk_size: int,
+    n_dense: int,
+) -> Refined:
+    dense: dict[str, Any] = {"kind": kind, "chunk_size": n_dense}
+    if hidden.shape[1] <= _LARGEST_WIDE:
+        r, jacobians = polish.residual_jacobians(step_fn, params, hidden, inputs, **dense)
+    else:  # the residual makes the digits; half of them are enough for its factors, at a third of the time
+        single = dynamics.narrow((params, hidden, inputs), np.float32)
+        _, jacobians = polish.residual_jacobians(step_fn, *single, **dense)
+        r, _ = polish.residuals(step_fn, params, hidden, inputs, kind=kind, chunk_size=chunk_size)
     factors = [factorize(j) for j in jacobians]
-    carried = np.linalg.norm(np.einsum("kij,kj->ki", np.abs(jacobians), np.abs(hidden)), axis=1)
+    carried = np.array([np.linalg.norm(np.abs(j) @ np.abs(h)) for j, h in zip(jacobians, hidden, strict=True)])
     del jacobians
     speed, margin = np.linalg.norm(r, axis=1), np.full(len(hidden), np.inf)
     hidden = hidden.copy()
@@ -188,7 +221,7 @@ def refine(
     # Where a further step would still move, as at a double root, every lane must be looked at by itself.
     still = np.array([np.linalg.norm(solve(f, row[None])) for f, row in zip(factors, r, strict=True)])
     shareable = still <= _STILL * eps**0.5 * (1 + np.linalg.norm(hidden, axis=1))  # False for NaN
-    shareable &= np.array([f.rcond > _LEAST_RCOND for f in factors], bool)
+    shareable &= np.array([f.rcond > max(_LEAST_RCOND, 100 * np.finfo(f.lu.dtype).eps) for f in factors], bool)
     return Refined(hidden, speed, floor, margin, factors, shareable)
 
 
@@ -245,6 +278,23 @@ def refine_minima(
       >>> bool(abs(near.hidden[0, 0]) < 1e-12), near.speed.tolist()
       (True, [1.0])
     """
+    parts = []
+    for start in range(0, len(hidden), n_dense):
+        rows = slice(start, start + n_dense)
+        u = None if inputs is None else inputs[rows]
+        parts.append(_refine_minima(step_fn, params, hidden[rows], u, kind, chunk_size, n_dense))
+    return Minima(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _refine_minima(
+    step_fn: StepFn,
+    params: Params,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+    kind: Kind,
+    chunk_size: int,
+    n_dense: int,
+) -> Minima:
     at: tuple[Any, Any] = (step_fn, params)
     matrices = polish.hessians(*at, hidden, inputs, kind=kind, chunk_size=n_dense)
     factors = [factorize(matrix) for matrix in matrices]
@@ -292,23 +342,43 @@ def belongs_to(
       [0, -1]
     """
     label = np.full(len(hidden), -1)
-    if not len(zeros.hidden) or not len(hidden):
-        return label
-    distance = np.sqrt(
-        np.maximum((hidden**2).sum(1)[:, None] + (zeros.hidden**2).sum(1) - 2 * hidden @ zeros.hidden.T, 0)
-    )
-    if inputs is not None:
-        group, _ = dedupe.input_groups(np.concatenate([zeros.inputs, inputs]), len(zeros.hidden) + len(inputs))
-        distance[group[len(zeros.hidden) :, None] != group[: len(zeros.hidden)]] = np.inf
-    distance[~np.isfinite(distance)] = np.inf
-    nearest = distance.argmin(1)
-    for k in np.unique(nearest):
-        lanes = np.flatnonzero((nearest == k) & np.isfinite(distance[:, k]))
+    closest = nearest(zeros.hidden, zeros.inputs, hidden, inputs)
+    for k in np.unique(closest[closest >= 0]):
+        lanes = np.flatnonzero(closest == k)
         away = hidden[lanes] - zeros.hidden[k]
         left = np.linalg.norm(away - solve(zeros.factors[k], residuals[lanes]), axis=1)
         far = np.linalg.norm(away, axis=1)
         label[lanes[(left <= _CONTRACTION * far) | (far <= tolerance[lanes])]] = k
     return label
+
+
+def nearest(
+    points: np.ndarray, point_inputs: np.ndarray | None, hidden: np.ndarray, inputs: np.ndarray | None
+) -> np.ndarray:
+    """The nearest point at the same input.
+
+    Args:
+      points: (n_points, n_hidden).
+      point_inputs: (n_points, n_inputs) or None.
+      hidden: (n_lanes, n_hidden).
+      inputs: (n_lanes, n_inputs) or None.
+
+    Returns:
+      (n_lanes,) row of points; -1 where there is none, or hidden is not finite.
+
+    Example:
+      >>> nearest(np.array([[0.0], [1.0]]), None, np.array([[0.9], [np.nan]]), None).tolist()
+      [1, -1]
+    """
+    if not len(points) or not len(hidden):
+        return np.full(len(hidden), -1)
+    squared = (hidden**2).sum(1)[:, None] + (points**2).sum(1) - 2 * hidden @ points.T
+    if inputs is not None and point_inputs is not None:
+        group, _ = dedupe.input_groups(np.concatenate([point_inputs, inputs]), len(points) + len(inputs))
+        squared[group[len(points) :, None] != group[: len(points)]] = np.inf
+    squared[np.isnan(squared)] = np.inf
+    closest = squared.argmin(1)
+    return np.where(np.isfinite(squared[np.arange(len(hidden)), closest]), closest, -1)
 
 
 def joined(zeros: Zeros, more: Any) -> Zeros:
