@@ -4,7 +4,7 @@
 
 prints one table for each network and K, with times relative to FixedPointFinder's search of the same run, and writes to
 RESULTS: time_against_k.png, time_against_n_hidden.png (at the K most networks have) and work_against_precision.png
-(time against the median q of the candidates' ends, in float64).
+(time against the median q of the candidates' ends, in float64). --markdown prints the README's table instead.
 """
 
 import argparse
@@ -31,8 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=pathlib.Path)
     parser.add_argument("--no-plots", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args(argv)
     rows = read_lines(arguments.results / "engine.jsonl")
+    if arguments.markdown:
+        print(markdown(rows))
+        return
     console = Console(width=160)
     for name, k in sorted({(row["network"], row["k"]) for row in rows}):
         console.print(table([row for row in rows if (row["network"], row["k"]) == (name, k)]))
@@ -70,6 +74,40 @@ def ratio(row: Row, rows: Sequence[Row]) -> float | None:
     key = ("network", "k", "run", "device")
     same = [r for r in rows if r["side"] == REFERENCE and "missing" not in r and all(r[k] == row[k] for k in key)]
     return same[0]["warm_median_s"] / row["warm_median_s"] if same and "missing" not in row else None
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """README's table: our searches beside FixedPointFinder's, a line for each network.
+
+    Args:
+      rows: all.
+
+    Returns:
+      Markdown; in each cell warm seconds, true points found of those that any side found, spurious ones where there are
+      some, and for ours how many times faster than FixedPointFinder at its example's settings.
+    """
+    shown = {
+        "fpf": "FixedPointFinder",
+        "fpf 0.01": "the same, rate 0.01",
+        "jaxfp": "jaxfp",
+        "jaxfp complete": "complete",
+    }
+    lines = [f"| network | {' | '.join(shown.values())} |", f"|---|{'---|' * len(shown)}"]
+    ran = [row for row in rows if "missing" not in row]
+    for name in sorted({row["network"] for row in ran}, key=lambda name: (name.strip("0123456789"), len(name), name)):
+        here = {row["side"]: row for row in ran if row["network"] == name}
+        lines.append(f"| {name} | {' | '.join(_cell(here.get(side), rows) for side in shown)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Row | None, rows: Sequence[Row]) -> str:
+    if row is None:
+        return ""
+    text = f"{row['warm_median_s']:.2g} s, {row['n_found']}/{row['n_true']}"
+    if row["n_spurious"]:
+        text += f", {row['n_spurious']} spurious"
+    faster = ratio(row, rows) if row["side"].startswith("jaxfp") else None
+    return text if faster is None else f"{text}, {faster:.2g}x"
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.linalg import lapack
 
 from jaxfp.search import dedupe, engine, polish, zeros
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
@@ -113,7 +112,8 @@ class Ended(NamedTuple):
       status: (n_lanes,) FIXED, SLOW, MAX_STEPS, NONFINITE or REJECTED.
       reason: (n_lanes,) why a lane is no point, "" where it may be one.
       rounding: (n_lanes,) bool, the residual is so small that a saturated gate may be all there is to it.
-      regular: (n_lanes,) bool, J_r is known to be far from singular and the zero to be here.
+      regular: (n_lanes,) bool, at a zero: J_r is known to be far from singular; above: the Hessian of q to be positive
+        definite. Nothing is left to judge.
     """
 
     hidden: np.ndarray
@@ -166,7 +166,9 @@ def settle(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> t
         ended = _measure(problem, hidden, np.zeros(n_lanes), np.full(n_lanes, CONVERGED), inputs)
         waits = ended.status == MAX_STEPS
     else:  # a lane that stops early must not be polished before it has stopped
-        ended, waits = _unanswered(hidden), np.ones(n_lanes, bool)
+        waits = np.ones(n_lanes, bool)
+        blank = np.zeros(n_lanes, object)
+        ended = Ended(hidden.copy(), np.zeros(n_lanes), np.zeros(n_lanes, int), blank, ~waits, ~waits)
     again = np.flatnonzero(waits)
     if len(again):
         u = None if inputs is None else inputs[again]
@@ -187,12 +189,6 @@ def settle(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> t
         for column, column_again in zip(ended, more, strict=True):
             column[again] = column_again
     return ended, n_steps
-
-
-def _unanswered(hidden: np.ndarray) -> Ended:
-    n = len(hidden)
-    no = np.zeros(n, bool)
-    return Ended(hidden.copy(), np.zeros(n), np.full(n, MAX_STEPS), np.full(n, _STUCK, object), no, no.copy())
 
 
 def _measure(
@@ -388,11 +384,11 @@ def _judge_representatives(
     size = 1 + np.linalg.norm(hidden, axis=1)
     verdict[(verdict == SLOW) & ended.rounding[rows]] = REJECTED
     why[verdict == REJECTED] = "saturated gate: the residual vanishes by rounding only"
-    slow = np.flatnonzero(verdict == SLOW)
+    slow = np.flatnonzero((verdict == SLOW) & ~ended.regular[rows])
     if p.slow_tolerance is None and len(slow):
         # A lane that began on a symmetry plane of q may end where q is stationary but falls away on either side.
         at = None if u is None else u[slow]
-        falls = slow[_falls_away(polish.hessians(p.step_fn, p.params, hidden[slow], at, **common), p.eps)]
+        falls = slow[polish.falls_away(polish.hessians(p.step_fn, p.params, hidden[slow], at, **common), p.eps)]
         verdict[falls], why[falls] = MAX_STEPS, _STUCK
     null, close, probed = np.zeros_like(hidden), np.zeros(len(rows), bool), []
     fixed = np.flatnonzero((verdict == FIXED) & ~ended.regular[rows])
@@ -428,17 +424,6 @@ def _judge_representatives(
         lost = at[~stays & ~close[at]]
         verdict[lost], why[lost] = REJECTED, "ill-conditioned: at the floor, yet far from any zero"
     return verdict, isolated, why
-
-
-def _falls_away(hessians: np.ndarray, eps: float) -> np.ndarray:
-    """Is q, stationary here, without a minimum: an eigenvalue under -sqrt(eps) times the largest in size?"""
-    falls = np.zeros(len(hessians), bool)
-    for k, hessian in enumerate(hessians):
-        slack = eps**0.5 * np.abs(hessian).max()  # the largest entry is no larger than the largest eigenvalue
-        if lapack.dpotrf(hessian + slack * np.eye(len(hessian)))[1]:
-            bends = np.linalg.eigvalsh(hessian)
-            falls[k] = bends[0] < -(eps**0.5) * max(np.abs(bends).max(), np.finfo(float).tiny)
-    return falls
 
 
 def _outside(box: Any, hidden: np.ndarray, inputs: np.ndarray | None, slack: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import lapack
 
 from jaxfp import compiling, dynamics, program
 from jaxfp.search.solvers import levenberg_marquardt
@@ -169,6 +170,29 @@ def hessians(
       0.25
     """
     return _in_chunks(functools.partial(_hessian, step_fn, kind, params), hidden, inputs, chunk_size)
+
+
+def falls_away(hessians: np.ndarray, eps: float) -> np.ndarray:
+    """Is q, stationary at a state, without a minimum there: an eigenvalue under -sqrt(eps) times the largest in size?
+
+    Args:
+      hessians: (n_points, n_hidden, n_hidden) of q.
+      eps: relative resolution of the step function.
+
+    Returns:
+      (n_points,) bool.
+
+    Example:
+      >>> falls_away(np.array([np.eye(2), np.diag([1.0, -0.1])]), 2.2e-16).tolist()
+      [False, True]
+    """
+    falls = np.zeros(len(hessians), bool)
+    for k, hessian in enumerate(hessians):
+        slack = eps**0.5 * np.abs(hessian).max()  # the largest entry is no larger than the largest eigenvalue
+        if lapack.dpotrf(hessian + slack * np.eye(len(hessian)))[1]:
+            bends = np.linalg.eigvalsh(hessian)
+            falls[k] = bends[0] < -(eps**0.5) * max(np.abs(bends).max(), np.finfo(float).tiny)
+    return falls
 
 
 def residual_jacobians(

@@ -298,7 +298,7 @@ def _minima_or_settled(
         return judgment.settle(problem, hidden, inputs)
     n_lanes, no = len(hidden), np.zeros(len(hidden), bool)
     blank, n_steps = np.full(n_lanes, "", object), np.zeros(n_lanes, int)
-    ended = judgment.Ended(hidden.copy(), np.zeros(n_lanes), np.full(n_lanes, REJECTED), blank, no.copy(), no)
+    ended = judgment.Ended(hidden.copy(), np.zeros(n_lanes), np.full(n_lanes, REJECTED), blank, no.copy(), no.copy())
     waits = ~judgment.far_outside(problem, hidden, inputs)  # what is that far outside, `in_the_box` will reject
     rows = np.flatnonzero(waits & np.isfinite(hidden).all(1))
     if len(rows):
@@ -319,6 +319,7 @@ def _minima_or_settled(
         ended.status[rows[minimum]] = SLOW
         rounding = judgment.saturated(problem, n_hidden, near.gate_margin, near.speed, floor)
         ended.rounding[rows[minimum]] = rounding[minimum]
+        ended.regular[rows[minimum]] = True
         waits[rows[minimum]] = False
     rest = np.flatnonzero(waits)
     if len(rest):

@@ -25,6 +25,7 @@ from jaxfp.types import Kind, Params, StepFn
 _N_CHORD = 6
 _CONTRACTION = 0.25
 _STILL = 1e-3  # of what judgment asks for, how far a shared zero may be off
+_NEAR = 1e-3  # relative to 1 + ||h||, how far a Hessian is good for
 _LARGEST_WIDE = 512  # units up to which factors are float64
 _LEAST_RCOND = 1e-12  # beyond it a solve has too few digits left to tell a quarter
 
@@ -167,7 +168,7 @@ def refine(
       >>> import jax
       >>> with jax.enable_x64(True):
       ...     near = refine(
-      ...         lambda p, h, u: p * h * h, 1.0, np.full((1, 1), 1.01), None, kind="map", chunk_size=1, n_dense=1
+      ...         lambda p, h, u: p * h * h, 1.0, np.full((1, 1), 1 + 1e-6), None, kind="map", chunk_size=1, n_dense=1
       ...     )
       >>> near.hidden.round(12).tolist(), bool(near.speed[0] <= near.floor[0])
       ([[1.0]], True)
@@ -296,27 +297,42 @@ def _refine_minima(
     n_dense: int,
 ) -> Minima:
     at: tuple[Any, Any] = (step_fn, params)
-    matrices = polish.hessians(*at, hidden, inputs, kind=kind, chunk_size=n_dense)
-    factors = [factorize(matrix) for matrix in matrices]
-    slope = polish.gradients(*at, hidden, inputs, kind=kind, chunk_size=chunk_size)
+    dense: dict[str, Any] = {"kind": kind, "chunk_size": n_dense}
+    wide: dict[str, Any] = {"kind": kind, "chunk_size": chunk_size}
+
+    def factors_of(hidden: np.ndarray, inputs: np.ndarray | None) -> tuple[list[Any], np.ndarray]:
+        matrices = polish.hessians(*at, hidden, inputs, **dense)
+        return [lapack.dpotrf(matrix) for matrix in matrices], np.abs(matrices).sum(1).max(1)
+
+    def newton_step(factors: list[Any], slope: np.ndarray) -> np.ndarray:
+        bad = np.full(slope.shape[1], np.inf)  # not positive definite: no minimum to step to
+        ok = np.isfinite(slope).all(1)
+        return np.array(
+            [bad if f[1] or not o else lapack.dpotrs(f[0], g)[0] for f, g, o in zip(factors, slope, ok, strict=True)]
+        )
+
+    begin = hidden
+    factors, size = factors_of(hidden, inputs)
+    slope = polish.gradients(*at, hidden, inputs, **wide)
     hidden = hidden.copy()
     for _ in range(_N_CHORD):
         with np.errstate(invalid="ignore", over="ignore"):
-            moved = hidden - np.concatenate([solve(f, row[None]) for f, row in zip(factors, slope, strict=True)])
-        slope_moved = polish.gradients(*at, moved, inputs, kind=kind, chunk_size=chunk_size)
+            moved = hidden - newton_step(factors, slope)
+            slope_moved = polish.gradients(*at, np.where(np.isfinite(moved), moved, hidden), inputs, **wide)
         better = np.linalg.norm(slope_moved, axis=1) < np.linalg.norm(slope, axis=1)  # False for NaN
         hidden[better], slope[better] = moved[better], slope_moved[better]
         if not better.any():
             break
-    r, margin = polish.residuals(*at, hidden, inputs, kind=kind, chunk_size=chunk_size)
-    matrices = polish.hessians(*at, hidden, inputs, kind=kind, chunk_size=n_dense)
-    distance = np.full(len(hidden), np.inf)
-    for k, matrix in enumerate(matrices):
-        cholesky, failed = lapack.dpotrf(matrix)
-        if failed == 0 and np.isfinite(matrix).all():
-            distance[k] = np.linalg.norm(lapack.dpotrs(cholesky, slope[k])[0])
+    r, margin = polish.residuals(*at, hidden, inputs, **wide)
+    # Where the chord steps led away from where the Hessian was taken, it is taken anew.
+    away = np.flatnonzero(np.linalg.norm(hidden - begin, axis=1) > _NEAR * (1 + np.linalg.norm(begin, axis=1)))
+    if len(away):
+        again, size[away] = factors_of(hidden[away], None if inputs is None else inputs[away])
+        for k, factor in zip(away, again, strict=True):
+            factors[k] = factor
+    distance = np.linalg.norm(newton_step(factors, slope), axis=1)
     speed, steep = np.linalg.norm(r, axis=1), np.linalg.norm(slope, axis=1)
-    size = np.sqrt(np.abs(matrices).sum(1).max(1)) * speed
+    size = np.sqrt(size) * speed
     return Minima(hidden, speed, margin, distance, steep / np.maximum(size, np.finfo(float).tiny))
 
 
