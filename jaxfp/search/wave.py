@@ -28,6 +28,7 @@ from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
 from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, REJECTED, SLOW, Solver
 
 _BLOCK = 4096  # candidates searched before their lanes are shared out; bounds the memory, not the result
+_FACTORS, _ZEROS = 1 << 22, 256  # zeros are shared while their factors fit into 32 MiB, and 256 in any case
 _MOST = 64  # representatives refined at a time, before the lanes that belong to them are looked for
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
 _STUCK = 1e-5  # speed, relative to 1 + ||h||, above which a lane that can get no further has not reached a zero
@@ -172,8 +173,9 @@ def _search_block(
     params = jax.device_put(params)
     rows = _no_rows(lanes.hidden.shape[1])
     left = block
+    budget = p.max_steps  # what the stages before may have taken, so that no lane's depends on another's
     for stage in _stages(problem):
-        if not len(left):
+        if not len(left) or budget <= 0:
             break
         ended = engine.run_wave(
             p.step_fn,
@@ -183,7 +185,7 @@ def _search_block(
             solver=stage.solver,
             kind=p.kind,
             tolerance=max(p.tolerance, p.slow_tolerance or 0.0),
-            max_steps=min(stage.max_steps, p.max_steps - int(lanes.n_steps[left].max())),
+            max_steps=min(stage.max_steps, budget),
             chunk_size=n_states(problem, lanes.hidden.shape[1], stage.n_vectors),
             sharding=p.sharding,
         )
@@ -194,6 +196,7 @@ def _search_block(
         if p.slow_tolerance is None:
             found, more = _share(problem, lanes, left[landed], ended.q[landed], inputs, found)
             rows = _stacked(rows, more)
+        budget -= stage.max_steps
         goes_on = ended.status == MAX_STEPS
         if stage.for_zeros:
             high = np.sqrt(2 * ended.q) > _STUCK * (1 + np.linalg.norm(ended.hidden, axis=1))
@@ -238,6 +241,10 @@ def _share(
         known = zeros.belongs_to(found, new.hidden, new.inputs, np.zeros_like(new.hidden), near[chosen[good]])
         owner = dedupe.representatives(new.hidden, new.inputs, refined.speed[good], near[chosen[good]])
         keep = np.flatnonzero((known < 0) & (owner == np.arange(len(good))))
+        room = max(_FACTORS // hidden.shape[1] ** 2, _ZEROS) - len(found.hidden)
+        keep = keep[: max(room, 0)]
+        if not len(keep) and (known < 0).any():
+            break  # the memory for factors is full: what is left is settled by itself
         new = zeros.Zeros(new.hidden[keep], _rows_of(new.inputs, keep), [new.factors[k] for k in keep])
         kept, speed = good[keep], refined.speed[good[keep]]
         ended = judgment.Ended(

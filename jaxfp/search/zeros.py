@@ -116,12 +116,17 @@ def solve(factors: Factors, rows: np.ndarray) -> np.ndarray:
       >>> solve(factorize(np.diag([1.0, 0.5])), np.ones((1, 2))).tolist()
       [[1.0, 2.0]]
     """
-    if factors.rcond == 0 or not np.isfinite(rows).all():
+    if factors.rcond == 0:
         return np.full(rows.shape, np.nan)
-    # What single precision cannot hold is no longer relative to anything: scale first.
-    scale = np.abs(rows).max() or 1.0
     (substitute,) = lapack.get_lapack_funcs(("getrs",), (factors.lu,))
-    return scale * substitute(factors.lu, factors.pivots, (rows / scale).T)[0].T.astype(np.float64)
+    # One row that is not finite leaves the others alone; and what single precision cannot hold is scaled first.
+    bad = ~np.isfinite(rows).all(1)
+    rows = np.where(bad[:, None], 0.0, rows)
+    scale = np.abs(rows).max(1, keepdims=True, initial=0.0)
+    scale[scale == 0] = 1.0
+    x = scale * substitute(factors.lu, factors.pivots, (rows / scale).T)[0].T.astype(np.float64)
+    x[bad] = np.nan
+    return x
 
 
 def least_singular(factors: Factors) -> float:

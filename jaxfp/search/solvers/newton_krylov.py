@@ -161,7 +161,7 @@ class _Step:
         eps = float(jnp.finfo(hidden.dtype).eps)
         damping = jnp.maximum(damping, eps)  # singular values under sqrt(eps) ||J_r|| count as 0: no step along a line
         size = jnp.maximum(jnp.linalg.norm(hidden), eps**0.5)
-        done = jnp.sqrt(2 * jnp.minimum(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * size
+        done = jnp.sqrt(2 * jnp.fmin(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * size
         done |= jnp.linalg.norm(move) <= eps * size
         if self.transposed:  # ||gradient|| = ||J'r||, ||normal||_F^(1/2) is about ||J||
             done |= jnp.linalg.norm(gradient) <= eps ** (2 / 3) * jnp.sqrt(jnp.linalg.norm(normal)) * beta
@@ -207,8 +207,9 @@ class _NewtonStep:
         eps = float(jnp.finfo(hidden.dtype).eps)
         length = jnp.maximum(jnp.linalg.norm(hidden), eps**0.5)
         done = slope <= eps ** (2 / 3) * jnp.sqrt(size * 2 * state.q)
-        done |= jnp.sqrt(2 * jnp.minimum(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * length
+        done |= jnp.sqrt(2 * jnp.fmin(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * length
         done |= jnp.linalg.norm(move) <= eps * length
+        done |= ~accept & (predicted <= 4 * eps * state.q)  # all there is to gain is rounding
         return State(
             jnp.where(accept, hidden + move, hidden),
             jnp.where(accept, q_moved, state.q),
