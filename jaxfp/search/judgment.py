@@ -40,7 +40,7 @@ _STUCK = "stuck: neither a zero nor a minimum of q to rounding"
 _BOLD = 1e-6  # damping of a search that goes on from where another one ended
 _CLEAR = 100.0  # how far beyond its error an estimated singular value settles the matter without an SVD
 _FAR = 1e-2  # beyond the box, relative to 1 + ||h||
-_LARGEST_DENSE = 512  # units up to which a lane by itself is searched with dense matrices
+LARGEST_DENSE = 512  # units up to which a lane by itself is settled with dense matrices
 
 
 class Problem(NamedTuple):
@@ -166,13 +166,12 @@ def settle(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None) -> t
         ended = _measure(problem, hidden, np.zeros(n_lanes), np.full(n_lanes, CONVERGED), inputs)
         waits = ended.status == MAX_STEPS
     else:  # a lane that stops early must not be polished before it has stopped
-        waits = np.ones(n_lanes, bool)
-        blank = np.zeros(n_lanes, object)
-        ended = Ended(hidden.copy(), np.zeros(n_lanes), np.zeros(n_lanes, int), blank, ~waits, ~waits)
+        waits, none = np.ones(n_lanes, bool), np.zeros(n_lanes)
+        ended = Ended(hidden.copy(), none, none.astype(int), none.astype(object), ~waits, ~waits)
+    dense = hidden.shape[1] <= LARGEST_DENSE
     again = np.flatnonzero(waits)
-    if len(again):
+    if len(again) and (dense or p.slow_tolerance is not None):
         u = None if inputs is None else inputs[again]
-        dense = hidden.shape[1] <= _LARGEST_DENSE
         lanes = engine.run_wave(
             p.step_fn,
             p.params,
@@ -197,7 +196,8 @@ def _measure(
     """Polish lanes and say what they look like; `q` is that of `hidden` and wanted with a slow tolerance only."""
     p, eps, at = problem, problem.eps, hidden
     common: dict[str, Any] = {"kind": p.kind, "chunk_size": p.n_dense}
-    polished = polish.polish(p.step_fn, p.params, at, inputs, **common)
+    dense = hidden.shape[1] <= LARGEST_DENSE
+    polished = (polish.polish if dense else polish.look)(p.step_fn, p.params, at, inputs, **common)
     hidden, speed = polished.hidden, polished.speed
     floor = polished.floor * (eps / np.finfo(float).eps)
     at_floor = speed <= floor
@@ -209,7 +209,7 @@ def _measure(
         hidden = np.where(at_floor[:, None], hidden, at)
         speed = np.where(at_floor, speed, np.sqrt(2 * q))
         slow = q <= p.slow_tolerance
-    else:
+    elif dense:
         open_ = np.flatnonzero(np.isfinite(speed) & ~at_floor & ~slow)
         if len(open_):
             u = None if inputs is None else inputs[open_]

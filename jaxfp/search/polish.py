@@ -25,6 +25,7 @@ from jaxfp.types import Kind, Params, StepFn
 
 _N_POLISH = 8  # at a double zero each halves the distance
 _N_MINIMIZE = 4
+_N_POWER = 12
 
 
 class Polished(NamedTuple):
@@ -68,6 +69,31 @@ def polish(
       True
     """
     return _in_chunks(functools.partial(_polish, step_fn, kind, params), hidden, inputs, chunk_size)
+
+
+def look(
+    step_fn: StepFn, params: Params, hidden: np.ndarray, inputs: np.ndarray | None, *, kind: Kind, chunk_size: int
+) -> Polished:
+    """Measure as `polish` does, without polishing and without a Jacobian, for large networks. Needs x64 in scope.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands, widened.
+      hidden: (n_points, n_hidden) float64.
+      inputs: (n_points, n_inputs) float64 or None.
+      kind: "map" or "flow".
+      chunk_size: states at a time.
+
+    Returns:
+      Polished at the hidden given; ||J_r|| by power iterations, || |J_r||h| || as ||J_r|| ||h||.
+
+    Example:
+      >>> with jax.enable_x64(True):
+      ...     p = look(lambda p, h, u: 0.5 * h, None, np.ones((1, 1)), None, kind="map", chunk_size=1)
+      >>> p.speed.tolist(), p.slope.round(6).tolist()
+      ([0.5], [1.0])
+    """
+    return _in_chunks(functools.partial(_look, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def minimize(
@@ -258,6 +284,31 @@ def _polish(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inpu
             slope = jnp.where(slope > 0, slope / (size * speed), 0)
         floor = levenberg_marquardt.floor(jacobian, h)
         return Polished(h, speed, floor, slope, program.gate_margin(step_fn, params, h, u))
+
+    return dynamics.over_points(one, hidden, inputs)
+
+
+@functools.partial(compiling.jit, static_argnums=(0, 1))
+def _look(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> Polished:
+    def one(h: jax.Array, u: jax.Array | None) -> Polished:
+        r, product = jax.linearize(dynamics.residual_fn(step_fn, params, u, kind), h)
+        transposed = jax.linear_transpose(product, h)
+        tiny = jnp.finfo(h.dtype).tiny
+
+        def power(v: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            image = transposed(product(v))[0]
+            length = jnp.linalg.norm(image)
+            return image / jnp.maximum(length, tiny), jnp.sqrt(length)
+
+        with jax.default_matmul_precision("highest"):
+            gradient = transposed(r)[0]
+            _, sizes = jax.lax.scan(power, jnp.ones_like(h) / h.size**0.5, length=_N_POWER)
+        size, speed = sizes[-1], jnp.linalg.norm(r)
+        steep = jnp.linalg.norm(gradient)
+        slope = jnp.where(steep > 0, steep / jnp.maximum(size * speed, tiny), 0)
+        eps = float(jnp.finfo(h.dtype).eps)
+        scale = jnp.maximum(jnp.linalg.norm(h) * jnp.maximum(size, 1), eps**0.5)
+        return Polished(h, speed, 8 * eps * h.size**0.5 * scale, slope, program.gate_margin(step_fn, params, h, u))
 
     return dynamics.over_points(one, hidden, inputs)
 

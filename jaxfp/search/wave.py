@@ -308,7 +308,7 @@ def _minima_or_settled(
     ended = judgment.Ended(hidden.copy(), np.zeros(n_lanes), np.full(n_lanes, REJECTED), blank, no.copy(), no.copy())
     waits = ~judgment.far_outside(problem, hidden, inputs)  # what is that far outside, `in_the_box` will reject
     rows = np.flatnonzero(waits & np.isfinite(hidden).all(1))
-    if len(rows):
+    if len(rows) and n_hidden <= judgment.LARGEST_DENSE:
         near = zeros.refine_minima(
             p.step_fn,
             p.params,
