@@ -240,3 +240,16 @@ def test_gemm_floor_times_search_and_products(tmp_path):
     assert row["search_s"] > 0
     assert row["product_s"] > 0
     assert (row["efficiency"] is None) == (row["products_per_candidate"] is None)
+
+
+def test_readme_shows_the_committed_measurements():
+    """README's table of times is what `python -m benchmarks tables benchmarks/engine --markdown` prints."""
+    table = tables.markdown(tables.read_lines(BENCHMARKS / "engine" / "engine.jsonl"))
+    assert table in (BENCHMARKS.parent / "README.md").read_text()
+
+
+def test_a_search_until_complete_misses_nothing_that_any_side_found():
+    """Of the committed rows: until="complete" has every true point of every side, none spurious, none lost."""
+    rows = [r for r in tables.read_lines(BENCHMARKS / "engine" / "engine.jsonl") if r["side"] == "jaxfp complete"]
+    assert len(rows) >= 6
+    assert all(row["n_missed"] == row["n_spurious"] == 0 for row in rows)
