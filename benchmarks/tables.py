@@ -176,15 +176,22 @@ def _figure(
     path: pathlib.Path, panels: dict[str, list[Row]], x: Callable, y: Callable, xlabel: str, ylabel: str
 ) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels) + 2, 4), squeeze=False, layout="constrained")
+    n_columns = min(len(panels), 4)
+    n_rows = -(-len(panels) // n_columns)
+    size = (3.5 * n_columns + 2, 3.2 * n_rows)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
     names = sorted({row["side"] for rows in panels.values() for row in rows})
     styles = {side: {"color": f"C{i % 10}", "marker": "osv^D"[i // 10 % 5]} for i, side in enumerate(names)}
-    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    for ax, (title, rows) in zip(axes.flat, panels.items(), strict=False):
         for side in sorted({row["side"] for row in rows}):
             dots = sorted((x(row), y(row)) for row in rows if row["side"] == side)
             ax.loglog(*zip(*dots, strict=True), label=side, **styles[side])
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        ax.xaxis.set_minor_formatter(NullFormatter())  # they overlap where a panel spans less than a decade
     handles = [plt.Line2D([], [], label=side, **style) for side, style in styles.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
