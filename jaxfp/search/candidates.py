@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import compiling, dynamics
 from jaxfp.types import Array, Kind, Params, StepFn
 
 
@@ -96,7 +96,7 @@ def wander_candidates(
     return _wander(key, step_fn, params, inputs, jnp.asarray(lower), jnp.asarray(upper), n_candidates, n_time)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 6, 7))
+@functools.partial(compiling.jit, static_argnums=(1, 6, 7))
 def _wander(
     key: jax.Array,
     step_fn: StepFn,
@@ -244,18 +244,14 @@ def _pick(key: jax.Array, n_candidates: int, shape: tuple[int, int]) -> tuple[ja
     return rows, jax.random.normal(key_noise, (n_candidates, shape[1]), jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+@functools.partial(compiling.jit, static_argnums=(1, 2, 3, 4))
 def _draw(key: jax.Array, n_candidates: int, n_hidden: int, n_columns: int, n_directions: int) -> tuple[jax.Array, ...]:
-    keys = jax.random.split(key, 6)
-    one = (n_candidates,)
-    return (
-        jax.random.uniform(keys[0], one, jnp.float32),
-        jax.random.uniform(keys[1], (n_candidates, n_columns), jnp.float32),
-        jax.random.normal(keys[2], (n_candidates, n_hidden), jnp.float32),
-        jax.random.uniform(keys[3], one, jnp.float32),
-        jax.random.uniform(keys[4], one, jnp.float32),
-        jax.random.normal(keys[5], (n_candidates, n_directions), jnp.float32),
-    )
+    """Uniform and normal numbers, each in one draw: it is the generator that takes the compiler its time."""
+    key_uniform, key_normal = jax.random.split(key)
+    uniform = jax.random.uniform(key_uniform, (n_candidates, 3 + n_columns), jnp.float32)
+    normal = jax.random.normal(key_normal, (n_candidates, n_hidden + n_directions), jnp.float32)
+    share, which, far = uniform[:, :3].T
+    return share, uniform[:, 3:], normal[:, :n_hidden], which, far, normal[:, n_hidden:]
 
 
 def check_key(key: Any) -> None:
