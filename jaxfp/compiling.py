@@ -1,7 +1,7 @@
 """One jit for the host's programs, that compiles fast.
 
-A first call spends most of its time in the compiler. On a CPU, XLA's older code generator for fusions saves a quarter to
-a third of it. The price is in what it makes of elementwise work: searches of tanh networks, which live in matrix
+A first call spends most of its time in the compiler. On a CPU, XLA's older code generator for fusions saves a quarter
+to a third of it. The price is in what it makes of elementwise work: searches of tanh networks, which live in matrix
 products, run as fast as before, those of LSTMs a little slower. Elsewhere, and where XLA no longer knows the option,
 nothing is changed.
 """
