@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "FixedPoints", "Linearization", "Modes", "Report",
-    "audit", "build_search", "certify", "excludes", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov",
-    "gradient", "levenberg_marquardt", "linearize", "newton_krylov", "q", "residual", "sample_candidates", "simulate",
-    "spectrum", "speed", "take", "truncated_newton",
+    "Audit", "Certificates", "FIXED", "FixedPoints", "Linearization", "MAX_STEPS", "Modes", "NONFINITE", "REJECTED",
+    "Report", "SLOW", "audit", "build_search", "certify", "excludes", "find_fixed_points", "from_arrays",
+    "from_linen", "from_nnx", "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linearize",
+    "newton_krylov", "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "take",
+    "truncated_newton",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
     _HOMES = {
         "Audit audit": "analysis.completeness", "Linearization linearize": "analysis.linearization",
-        "Modes spectrum": "analysis.modes", "q residual simulate speed": "dynamics", "from_arrays": "models.adapters",
-        "from_linen from_nnx": "models.flax_adapters", "find_fixed_points": "pipeline",
-        "Certificates certify excludes": "proof.certificates", "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
+        "Modes spectrum": "analysis.modes", "q residual simulate speed": "dynamics",
+        "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",
+        "find_fixed_points": "pipeline", "Certificates certify excludes": "proof.certificates",
+        "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",
         "gauss_newton_krylov newton_krylov truncated_newton": "search.solvers.newton_krylov",
         "FIXED MAX_STEPS NONFINITE REJECTED SLOW FixedPoints Report": "types",

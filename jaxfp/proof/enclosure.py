@@ -130,7 +130,8 @@ def evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], may_
       NotImplementedError: for a primitive without a rule.
 
     Example:
-      >>> (square,) = evaluate(jax.make_jaxpr(jnp.square)(1.0).jaxpr, (), [Interval(-np.ones(1), 2 * np.ones(1))], False)
+      >>> x = Interval(-np.ones(1), 2 * np.ones(1))
+      >>> (square,) = evaluate(jax.make_jaxpr(jnp.square)(1.0).jaxpr, (), [x], False)
       >>> square.lower.tolist(), square.upper.round(12).tolist()
       ([0.0], [4.0])
     """
