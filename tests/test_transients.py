@@ -71,7 +71,7 @@ def test_normal_matrices_have_ones_and_zeros(kind):
     found = jaxfp.non_normality(matrices, kind=kind)
     np.testing.assert_array_equal(found.condition, 1)
     np.testing.assert_allclose(found.departure, 0, atol=1e-14)
-    np.testing.assert_allclose(found.kreiss, 1, rtol=1e-4)
+    np.testing.assert_array_equal(found.kreiss, 1)
     np.testing.assert_array_equal(found.growth, 1)
     np.testing.assert_array_equal(found.growth_time, 0)
     radius = [0.9, 0.9, 0.5, 0.5, 1] if kind == "map" else [-0.1, 0.9 * np.cos(1) - 1, -0.5, -0.5, 0]
