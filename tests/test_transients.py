@@ -6,7 +6,7 @@ import scipy.linalg
 
 import jaxfp
 
-TRIANGLES = [(0.5, 8.0, 0.4), (-0.9, 1.0, 0.9), (0.3, -2.0, 0.3)]
+TRIANGLES = [(0.5, 8.0, 0.4), (-0.9, 1.0, 0.9), (0.3, -2.0, 0.3), (0.5, 4.0, 0.1), (0.2, 7.0, -0.4)]
 
 
 @pytest.mark.parametrize("kind", ["map", "flow"])

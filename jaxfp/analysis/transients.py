@@ -35,8 +35,8 @@ class NonNormality(NamedTuple):
     Attributes:
       condition: (n_points,) 2-norm condition of the eigenvectors: 1 if J is normal, infinite if defective.
       departure: (n_points,) Henrici's departure from normality in the Frobenius norm; in the unit of J.
-      numerical: (n_points,) numerical radius of a map, abscissa of a flow. Above the border (1 or 0): there are
-        displacements that the first step, or moment, makes longer; for a map from above only, ||J|| > 1 does it.
+      numerical: (n_points,) numerical radius of a map, abscissa of a flow. Above the border (1 or 0) some displacements
+        grow at first, whatever the eigenvalues.
       kreiss: (n_points,) Kreiss constant, from below; infinite for an unstable J.
       growth: (n_points,) how many times longer a displacement becomes at most, on its way to 0; infinite for an
         unstable J.
