@@ -168,6 +168,24 @@ def test_one_lane_never_touches_another():
     np.testing.assert_allclose(slopes, [-1, 0, 0, -1 / 0.6], rtol=1e-5)  # float32 eps times 1 / (2 h)
 
 
+def test_a_lane_that_is_masked_leaves_shared_weights_alone():
+    """The gradient in a weight that all lanes share is that of the good lanes, though another is NaN."""
+    starts = np.array([[1.0], [np.nan], [-1.0]], np.float32)
+
+    @jax.jit
+    def slope(w):
+        def loss(w):
+            h, info = jaxfp.fixed_point(systems.scalar_tanh, w, starts, has_aux=True)
+            return jnp.where(info.status == jaxfp.FIXED, jnp.abs(h[:, 0]), 0).sum(), h
+
+        return jax.grad(loss, has_aux=True)(w)
+
+    found, hidden = slope(jnp.asarray(1.5))
+    h = float(hidden[0, 0])
+    assert np.isnan(hidden[1])
+    np.testing.assert_allclose(found, 2 * h * (1 - h**2) / (1 - 1.5 * (1 - h**2)), rtol=1e-5)  # float32
+
+
 def test_float64_numpy_is_float64_and_points_come_in_rows():
     """With x64 off float64 NumPy gives float64 NumPy, rows as well as one state; a flow's points are its zeros."""
     hidden, info = jaxfp.fixed_point(
@@ -197,6 +215,19 @@ def test_a_continuum_is_no_function_of_params():
     assert info.status == jaxfp.FOLD
     assert info.condition > 1e14
     np.testing.assert_allclose(hidden, start, rtol=1e-15)
+
+
+def beside(params, hidden, inputs):
+    """One step: h' = h + a + (h - 1)^2, with a fold at a = 0, h = 1, where rounding is that of numbers near 1."""
+    return hidden + params + (hidden - 1) ** 2
+
+
+def test_a_fold_that_rounding_could_undo_is_a_fold():
+    """Points 1 -+ sqrt(-a): apart by 2e-4 they are FIXED; by 6e-8, with residuals of 1e-15 for rounding, at a FOLD."""
+    for a, status in ((-1e-8, jaxfp.FIXED), (-1e-15, jaxfp.FOLD), (0.0, jaxfp.FOLD)):
+        hidden, info = jaxfp.fixed_point(beside, a, np.array([0.5]), has_aux=True)
+        assert info.status == status
+        np.testing.assert_allclose(hidden, 1 - np.sqrt(-a), rtol=0, atol=5e-8)
 
 
 def test_a_few_steps_are_not_enough_and_said_so():
