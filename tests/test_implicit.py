@@ -95,8 +95,8 @@ def test_first_and_second_derivatives_of_a_scalar_are_closed_forms(dtype):
             return jaxfp.fixed_point(scalar, w, jnp.full(1, hidden0, dtype), u)[0]
 
         def derivatives(w, u):
-            grad = jax.grad(point, argnums=(0, 1, 2))(w, u, jnp.ones((), dtype))
-            return point(w, u), grad, jax.jacfwd(point, argnums=(0, 1))(w, u), jax.hessian(point, argnums=(0, 1))(w, u)
+            h, grad = jax.value_and_grad(point, argnums=(0, 1, 2))(w, u, jnp.ones((), dtype))
+            return h, grad, jax.jacfwd(point, argnums=(0, 1))(w, u), jax.hessian(point, argnums=(0, 1))(w, u)
 
         h, reverse, forward, hessian = jax.tree.map(squeezed, jax.jit(jax.vmap(derivatives))(w, u))
     w, u = w.astype(float), u[:, 0].astype(float)
