@@ -5,18 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian",
-    "FixedPoints", "Linearization", "Modes", "Report", "audit", "build_search", "certified_jacobian", "certify",
-    "excludes", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
-    "levenberg_marquardt", "linearize", "newton_krylov", "q", "residual", "sample_candidates", "simulate",
-    "spectrum", "speed", "take", "tell_apart", "truncated_newton",
+    "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian",
+    "FixedPoints", "Info", "Linearization", "Modes", "NonNormality", "Prediction", "Report", "TaylorTerms",
+    "Validity", "audit", "build_search", "certified_jacobian", "certify", "eigenvalue", "excludes",
+    "find_fixed_points", "fixed_point", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
+    "levenberg_marquardt", "linear_prediction", "linearize", "newton_krylov", "non_normality", "q", "residual",
+    "sample_candidates", "simulate", "spectrum", "speed", "take", "taylor_terms", "tell_apart", "truncated_newton",
+    "validity_radius",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from jaxfp import io as io
     from jaxfp.analysis.completeness import Audit, audit
+    from jaxfp.analysis.implicit import Info, eigenvalue, fixed_point
     from jaxfp.analysis.linearization import Linearization, linearize
     from jaxfp.analysis.modes import Modes, spectrum
+    from jaxfp.analysis.transients import NonNormality, non_normality
+    from jaxfp.analysis.validity import (
+        Prediction,
+        TaylorTerms,
+        Validity,
+        linear_prediction,
+        taylor_terms,
+        validity_radius,
+    )
     from jaxfp.dynamics import q, residual, simulate, speed
     from jaxfp.models.adapters import from_arrays
     from jaxfp.models.flax_adapters import from_linen, from_nnx
@@ -35,18 +47,20 @@ if TYPE_CHECKING:
     from jaxfp.search.solvers.gradient import gradient
     from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
     from jaxfp.search.solvers.newton_krylov import gauss_newton_krylov, newton_krylov, truncated_newton
-    from jaxfp.types import FIXED, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
+    from jaxfp.types import FIXED, FOLD, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
 else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
     _HOMES = {
-        "Audit audit": "analysis.completeness", "Linearization linearize": "analysis.linearization",
-        "Modes spectrum": "analysis.modes", "q residual simulate speed": "dynamics",
-        "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",
-        "find_fixed_points": "pipeline",
+        "Audit audit": "analysis.completeness", "Info eigenvalue fixed_point": "analysis.implicit",
+        "Linearization linearize": "analysis.linearization", "Modes spectrum": "analysis.modes",
+        "NonNormality non_normality": "analysis.transients",
+        "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",
+        "q residual simulate speed": "dynamics", "from_arrays": "models.adapters",
+        "from_linen from_nnx": "models.flax_adapters", "find_fixed_points": "pipeline",
         "Certificates CertifiedJacobian certified_jacobian certify excludes tell_apart": "proof.certificates",
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",
         "gauss_newton_krylov newton_krylov truncated_newton": "search.solvers.newton_krylov",
-        "FIXED MAX_STEPS NONFINITE REJECTED SLOW FixedPoints Report": "types",
+        "FIXED FOLD MAX_STEPS NONFINITE REJECTED SLOW FixedPoints Report": "types",
     }  # fmt: skip
 
     def __getattr__(name: str) -> Any:

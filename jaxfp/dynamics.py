@@ -25,7 +25,8 @@ def float64_on_numpy(function: _Function) -> _Function:
     """Let `function(step_fn, params, hidden, inputs, ...)` compute in float64 when `hidden` is float64 NumPy.
 
     Args:
-      function: traceable function of a step function, params, hidden (..., n_hidden) and inputs.
+      function: traceable function of a step function, params, hidden (..., n_hidden), inputs, and more arrays if it
+        likes; keywords choose a program, except for those that are float.
 
     Returns:
       The same function; outside a trace a float64 NumPy `hidden` gives NumPy results computed in float64.
@@ -40,14 +41,15 @@ def float64_on_numpy(function: _Function) -> _Function:
     def wrapped(*arguments: Any, **named: Any) -> Any:
         bound = signature.bind(*arguments, **named)
         bound.apply_defaults()  # an omitted default and the same value given are one program
-        (step_fn, params, hidden, inputs), keywords = bound.args, bound.kwargs
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, inputs)))
+        (step_fn, params, hidden, *others), keywords = bound.args, bound.kwargs
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, others)))
         if traced or not isinstance(hidden, np.ndarray) or hidden.dtype != np.float64:
-            return function(step_fn, params, hidden, inputs, **keywords)
+            return function(step_fn, params, hidden, *others, **keywords)
+        static = tuple(name for name, value in keywords.items() if not isinstance(value, float))
         # Inside a user's jit the constants are folded at trace time, not staged into a program of another width.
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            result = _compiled(function, tuple(keywords))(
-                step_fn, widen(params), jnp.asarray(hidden), widen(inputs), **keywords
+            result = _compiled(function, static)(
+                step_fn, widen(params), jnp.asarray(hidden), *widen(others), **keywords
             )
             return jax.tree.map(np.asarray, result)
 
@@ -55,9 +57,9 @@ def float64_on_numpy(function: _Function) -> _Function:
 
 
 @functools.cache
-def _compiled(function: Callable[..., Any], keywords: tuple[str, ...]) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], static: tuple[str, ...]) -> Callable[..., Any]:
     """One program instead of one for each primitive."""
-    return jax.jit(function, static_argnums=0, static_argnames=keywords)
+    return jax.jit(function, static_argnums=0, static_argnames=static)
 
 
 def widen(tree: Any) -> Any:

@@ -23,6 +23,7 @@ from jaxfp.types import (
     FIXED,
     MAX_STEPS,
     NONFINITE,
+    REJECTED,
     STATUS_NAMES,
     Array,
     FixedPoints,
@@ -293,7 +294,11 @@ def _first_report(
         kind=p.kind,
         inputs=distinct,
         n_candidates=len(candidates),
-        counts={name: int((wave.status == code).sum()) for code, name in enumerate(STATUS_NAMES) if code >= FIXED},
+        counts={
+            name: int((wave.status == code).sum())
+            for code, name in enumerate(STATUS_NAMES)
+            if FIXED <= code <= REJECTED
+        },
         reasons=dict(Counter(str(reason) for reason in wave.reason if reason)),
         unresolved=np.bincount(group[np.isin(wave.status, (MAX_STEPS, NONFINITE))], minlength=n_inputs),
         n_candidates_per_input=np.bincount(group, minlength=n_inputs),

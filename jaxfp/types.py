@@ -17,9 +17,10 @@ StepFn = Callable[[Params, Any, Any], Any]
 ResidualFn = Callable[[jax.Array], jax.Array]
 Kind = Literal["map", "flow"]
 
-# RUNNING and CONVERGED are stations of a lane on its way; only FIXED and SLOW are ever returned as points.
-RUNNING, CONVERGED, FIXED, SLOW, MAX_STEPS, NONFINITE, REJECTED = range(7)
-STATUS_NAMES = ("RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED")
+# RUNNING and CONVERGED are stations of a lane on its way; only FIXED and SLOW are ever returned as points of a search,
+# and only `fixed_point` says FOLD: a zero of the residual too near to a singular Jacobian to have a sure derivative.
+RUNNING, CONVERGED, FIXED, SLOW, MAX_STEPS, NONFINITE, REJECTED, FOLD = range(8)
+STATUS_NAMES = ("RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED", "FOLD")
 
 
 class Solver(NamedTuple):

@@ -1,13 +1,17 @@
 import inspect
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse.linalg
+import systems
 
 import jaxfp
 from jaxfp.analysis import modes as modes_module
+from jaxfp.tasks import toys
 
 RNG = np.random.default_rng(0)
 RANDOM = RNG.normal(size=(6, 5, 5)) / np.sqrt(5)
@@ -235,7 +239,7 @@ def test_k_leading_modes_are_those_of_the_whole(by_arnoldi, kind, k):
     assert len(by_arnoldi) == 1
     few = jaxfp.spectrum(matrix, kind=kind, k=k)
     assert len(by_arnoldi) == 1
-    assert [np.shape(x) for x in few] == [(k,), (64, k), (k, 64), (), (k,), (k,), (), (k,), ()]
+    assert [np.shape(x) for x in few] == [(k,), (64, k), (k, 64), (), (k,), (k,), (), (k,), (), (2,)]
     assert_same_modes(few, full, 100 * np.finfo(float).eps * full.condition)
     np.testing.assert_allclose(few.left @ few.right, np.eye(k), atol=1e-10)
     order = np.argsort(-abs(known) if kind == "map" else -known.real, kind="stable")
@@ -266,10 +270,11 @@ def test_a_pair_is_never_cut(by_arnoldi, monkeypatch, kind, large):
     alone = [jaxfp.spectrum(m, kind=kind, k=2) for m in (real, matrix)]
     assert alone[0].eigenvalues.shape == (2,)
     for name, column, first, second in zip(both._fields, both, *alone, strict=True):
-        padded = np.moveaxis(column[0], {"right": 1}.get(name, 0), 0) if np.ndim(first) else column[0]
-        mine = np.moveaxis(first, {"right": 1}.get(name, 0), 0) if np.ndim(first) else first
-        np.testing.assert_array_equal(padded[:2] if np.ndim(first) else padded, mine)
-        if np.ndim(first):
+        one_a_mode = np.ndim(first) and name != "n_unstable_range"
+        padded = np.moveaxis(column[0], {"right": 1}.get(name, 0), 0) if one_a_mode else column[0]
+        mine = np.moveaxis(first, {"right": 1}.get(name, 0), 0) if one_a_mode else first
+        np.testing.assert_array_equal(padded[:2] if one_a_mode else padded, mine)
+        if one_a_mode:
             assert np.isnan(padded[2]).all()
         np.testing.assert_array_equal(column[1], second)
     assert len(by_arnoldi) == (0 if large == 32 else 6)
@@ -376,9 +381,141 @@ def test_k_modes_are_the_same_each_time(by_arnoldi):
         ({"k": 2.0}, "k must be an integer"),
         ({"k": True}, "k must be an integer"),
         ({"k": 2, "vectors": False}, "k= needs vectors=True"),
+        ({"jacobian_error": 0.1, "vectors": False}, "jacobian_error= needs vectors=True"),
+        ({"jacobian_error": -0.1}, "jacobian_error must be at least 0"),
+        ({"jacobian_error": np.nan}, "jacobian_error must be at least 0"),
+        ({"jacobian_error": np.zeros(5)}, r"jacobian_error must be a number or \(6,\), got \(5,\)"),
     ],
 )
-def test_bad_k_is_refused(keywords, wanted):
-    """A k that is no integer from 1 to n_hidden, and k without vectors, raise ValueError."""
+def test_bad_k_and_bad_errors_are_refused(keywords, wanted):
+    """A k that is no integer from 1 to n_hidden, an error below 0, and either without vectors, raise ValueError."""
     with pytest.raises(ValueError, match=wanted):
         jaxfp.spectrum(RANDOM, **keywords)
+
+
+def brink(k, side, normal, kind, n=6):
+    """A real matrix whose leading eigenvalue is 10^-k beyond (side = 1) or short of (-1) the border, the rest inside.
+
+    Non-normal: shears of size 1 between all modes, condition 100. In some orthonormal basis either way.
+    """
+    rng = np.random.default_rng(k)
+    triangle = np.diag(np.concatenate([[1 + side * 10.0**-k], np.linspace(-0.8, 0.7, n - 1)]))
+    triangle -= (kind == "flow") * np.eye(n)
+    if not normal:
+        triangle += np.triu(rng.normal(size=(n, n)), 1)
+    turn = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    return turn @ triangle @ turn.T
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["map", "flow"])
+@pytest.mark.parametrize("normal", [True, False])
+def test_a_mode_comes_near_the_border_and_no_verdict_is_wrong(normal, kind, dtype):
+    """At 10^-k from the border, k = 1 .. 16, verdicts are right, then marginal where the bound says so, never wrong."""
+    eps = np.finfo(dtype).eps
+    for side, right in ((1, "unstable"), (-1, "stable")):
+        decided = []
+        for k in range(1, 17):
+            matrix = brink(k, side, normal, kind)
+            modes = jaxfp.spectrum(matrix.astype(dtype), kind=kind)
+            excess = abs(modes.eigenvalues[0]) - 1 if kind == "map" else modes.eigenvalues[0].real
+            assert modes.verdict in (right, "marginal")
+            assert (modes.verdict == "marginal") == (abs(excess) <= modes.bound[0])
+            true = int(side > 0)
+            assert modes.n_unstable_range[0] <= true <= modes.n_unstable_range[1]
+            if modes.verdict == right:
+                assert modes.n_unstable_range.tolist() == [true, true]
+            elif normal:  # non-normal ones are in doubt together
+                assert modes.n_unstable_range.tolist() == [0, 1]
+            assert abs(excess - side * 10.0**-k) <= modes.bound[0] or modes.verdict == right
+            decided.append(modes.verdict == right)
+        # Decided until its bound, cond(R) 8 n eps ||J|| and the same once more; nothing further out is left open.
+        condition = np.linalg.cond(np.linalg.eig(matrix)[1])
+        last = -np.log10(2 * condition * 8 * 6 * eps * np.linalg.norm(matrix, 2))
+        n_decided = int(np.sum(decided))
+        assert decided == [True] * n_decided + [False] * (16 - n_decided)
+        assert n_decided >= int(last)
+        assert n_decided <= -np.log10(eps)
+
+
+def test_suite_of_four_is_decided_in_both_dtypes():
+    """FixedPointFinder's four units, | |lambda| - 1 | = 2.45e-5: verdicts and counts are right in both dtypes."""
+    suite = json.loads((pathlib.Path(__file__).parent / "data" / "fpf_suite.json").read_text())["4"]
+    hidden = np.array(suite["hidden"])
+    jacobian = (1 - hidden**2)[:, :, None] * systems.suite_weights(4).T
+    for dtype in (np.float32, np.float64):
+        modes = jaxfp.spectrum(jacobian.astype(dtype))
+        assert abs(abs(modes.eigenvalues) - 1).min() == pytest.approx(2.45e-5, rel=0.01)
+        np.testing.assert_array_equal(modes.n_unstable, suite["n_unstable"])
+        np.testing.assert_array_equal(modes.n_unstable_range, np.stack([suite["n_unstable"]] * 2, axis=1))
+        np.testing.assert_array_equal(modes.verdict, np.where(np.array(suite["n_unstable"]) > 0, "unstable", "stable"))
+
+
+@pytest.mark.parametrize("kind", ["map", "flow"])
+@pytest.mark.parametrize("n", [3, 8])
+def test_no_matrix_within_the_error_has_another_count(kind, n):
+    """Of 200 random J with an error of 0.05, 20 dJ of that norm each, none leaves the range or the verdict."""
+    rng = np.random.default_rng(n)
+    matrices = rng.normal(size=(200, n, n)) / np.sqrt(n) + 0.3 * np.triu(rng.normal(size=(200, n, n)), 1)
+    error = np.full(200, 0.05)
+    modes = jaxfp.spectrum(matrices, kind=kind, jacobian_error=error)
+    for _ in range(20):
+        step = rng.normal(size=(200, n, n)) if rng.integers(2) else rng.normal(size=(200, n, 1)) * np.eye(n)[0]
+        values = np.linalg.eigvals(matrices + 0.05 * step / np.linalg.norm(step, 2, axis=(1, 2))[:, None, None])
+        count = ((abs(values) - 1 if kind == "map" else values.real) > 0).sum(1)
+        assert (modes.n_unstable_range[:, 0] <= count).all()
+        assert (count <= modes.n_unstable_range[:, 1]).all()
+        assert not ((modes.verdict == "stable") & (count > 0)).any()
+        assert not ((modes.verdict == "unstable") & (count == 0)).any()
+    exact = modes.n_unstable_range[:, 0] == modes.n_unstable_range[:, 1]
+    assert 20 < exact.sum() < 200  # both happen
+    np.testing.assert_array_equal(modes.n_unstable[exact], modes.n_unstable_range[exact, 0])
+    sharp = jaxfp.spectrum(matrices, kind=kind)
+    assert (sharp.n_unstable_range == sharp.n_unstable[:, None]).all()
+    np.testing.assert_array_equal(sharp.eigenvalues, modes.eigenvalues)
+
+
+def test_discs_that_overlap_share_their_modes():
+    """A disc beyond the border that overlaps one across it is sure of nothing: both true modes may be in the other."""
+    values, radius = np.array([1.1, 1.0, 0.5]), np.array([0.06, 0.05, 0.1])
+    bound = modes_module._bound(values, values - 1, [radius])
+    assert modes_module._surely(values - 1, bound, 3).tolist() == [0, 2]
+    assert bound == pytest.approx([0.15, 0.16, 0.1])  # down to 0.95, up to 1.16, alone
+    apart = modes_module._bound(values, values - 1, [radius, np.array([0.04, 0.04, 0.9])])
+    assert modes_module._surely(values - 1, apart, 3).tolist() == [0, 2]  # the wide disc takes in the others
+    apart = modes_module._bound(values, values - 1, [radius, np.array([0.04, 0.04, 0.2])])
+    assert modes_module._surely(values - 1, apart, 3).tolist() == [1, 2]
+
+
+def test_a_nearly_defective_pair_is_in_doubt_together():
+    """Moved by 1e-4, a pair at 1.001 and 0.998 of a shear may be 0.9995 +- 0.01: 0 to 2 modes, 1 if J is exact."""
+    matrix = np.array([[1.001, 1.0], [0.0, 0.998]])
+    modes = jaxfp.spectrum(matrix, jacobian_error=1e-4)
+    assert modes.verdict == "marginal"
+    assert modes.n_unstable_range.tolist() == [0, 2]
+    assert jaxfp.spectrum(matrix).n_unstable_range.tolist() == [1, 1]
+
+
+def test_a_position_error_makes_a_fold_marginal():
+    """The ghost at a = 0, found 5e-9 beside its double point, is unstable by its J alone, marginal with J's error."""
+    beside = 0.5 - 5e-9
+    jacobian = jaxfp.linearize(toys.ghost, 0.0, np.array([beside, beside])).jacobian
+    assert jaxfp.spectrum(jacobian, kind="flow").verdict == "unstable"
+    # dJ/dx1 = -2 in one entry; what FIXED says of the position is sqrt(eps) (1 + ||h||).
+    error = 2 * np.finfo(float).eps ** 0.5 * (1 + np.hypot(beside, beside))
+    modes = jaxfp.spectrum(jacobian, kind="flow", jacobian_error=error)
+    assert modes.verdict == "marginal"
+    assert modes.n_unstable_range.tolist() == [0, 1]
+
+
+def test_k_modes_carry_their_errors(by_arnoldi):
+    """With k, jacobian_error enters bounds and range; where a leading mode is in doubt both say so."""
+    matrix, _ = leads(64, "map")
+    few = jaxfp.spectrum(matrix, k=3, jacobian_error=1e-5)
+    assert not by_arnoldi
+    assert few.n_unstable_range.tolist() == [1, 1]
+    assert (few.bound >= 1e-5).all()
+    doubtful = jaxfp.spectrum(matrix, k=3, jacobian_error=0.05)
+    assert doubtful.verdict == "marginal"
+    assert doubtful.n_unstable_range.tolist() == [0, 64]  # none is surely stable, nor are those behind
+    assert not by_arnoldi

@@ -1,14 +1,18 @@
 """Modes of the linearized dynamics: eigenvalues, left and right vectors, timescales, stability with a margin.
 
-J = R diag(lambda) L with L R = I: columns of R are where a mode points, rows of L are what it listens to. A computed
-eigenvalue is that of a matrix within E = 8 n eps ||J|| of J, so that the true one lies within
+J = R diag(lambda) L with L R = I: columns of R are where a mode points, rows of L are what it listens to. The computed
+eigenvalues are those of a matrix within 8 n eps ||J|| of J, which is within `jacobian_error` of the true Jacobian: of
+one within E, the sum. The true eigenvalues therefore lie in the union of discs about the computed ones of radius
 
-    n kappa E,  kappa = ||l|| ||r|| with l r = 1     (Bauer & Fike 1960, mode by mode; union of discs)
+    n kappa E,  kappa = ||l|| ||r|| with l r = 1     (Bauer & Fike 1960, mode by mode)
+    cond(R) E                                        (Bauer & Fike 1960)
     (2 ||J|| + E)^(1-1/n) E^(1/n)                    (Elsner 1985; any matrix, defective ones too)
 
-of it, and does not cross the border of stability if sigma_min(zI - J) > E for every z on the border: then no matrix
-within E of J has an eigenvalue there. The bound stated is the least of the three; a verdict is marginal iff the bound
-of a mode that decides it reaches the border.
+for each line, and, as eigenvalues are continuous in E, each group of discs that overlap holds as many true ones as
+computed ones. A mode's bound is how much nearer to the border of stability than itself its group reaches, the least of
+the lines. And nothing crosses the border if sigma_min(zI - J) > E for every z on it: then no matrix within E of J has
+an eigenvalue there. Modes whose bound does not reach the border stay on their side for sure, so that they count; a
+verdict is marginal iff no mode is surely unstable and some mode is not surely stable.
 
 With k the leading modes of a large J come from Arnoldi iterations on J and on J' (ARPACK), E grown by the residuals
 ||J r - lambda r|| and ||l J - lambda l|| / ||l||. What they cannot know, whether a mode ahead of those was missed, a
@@ -18,7 +22,7 @@ decomposition decides.
 
 import functools
 import inspect
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,11 +54,13 @@ class Modes(NamedTuple):
       frequency: (n_points, n_hidden) cycles per unit of time: arg(lambda) / (2 pi dt) of a map, Im / (2 pi) of a flow.
       n_unstable: (n_points,) modes computed beyond the border, whatever their bound; all of them, with k, too.
       bound: (n_points, n_hidden) how much nearer to the border than computed the true eigenvalue may be; None without
-        vectors. It covers the rounding in J, and with k the error of the iteration, of the modes there are; not that
-        a mode was missed.
+        vectors. It covers the rounding in J and jacobian_error, and with k the error of the iteration, of the modes
+        there are; not that a mode was missed.
       verdict: (n_points,) "stable", "unstable" or "marginal" (marginal iff the bound of the deciding modes covers the
         border); None without vectors. With k the deciding modes are those computed: leading ones, at least one of
         them stable, or all.
+      n_unstable_range: (n_points, 2) int, least and largest number of unstable modes that the bounds allow; equal where
+        all is decided. None without vectors. With k modes behind those computed count as no less stable.
     """
 
     eigenvalues: Any
@@ -66,16 +72,17 @@ class Modes(NamedTuple):
     n_unstable: Any
     bound: Any
     verdict: Any
+    n_unstable_range: Any
 
 
-@overload
 def spectrum(
-    jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: Literal[True] = ..., k: int | None = ...
-) -> Modes: ...
-@overload
-def spectrum(jacobian: Array, *, dt: float = ..., kind: Kind = ..., vectors: bool, k: int | None = ...) -> Modes: ...
-def spectrum(
-    jacobian: Array, *, dt: float = 1.0, kind: Kind = "map", vectors: bool = True, k: int | None = None
+    jacobian: Array,
+    *,
+    dt: float = 1.0,
+    kind: Kind = "map",
+    vectors: bool = True,
+    k: int | None = None,
+    jacobian_error: Any = None,
 ) -> Modes:
     """Eigenvalues, biorthonormal modes and stability of Jacobians.
 
@@ -88,18 +95,23 @@ def spectrum(
       k: how many leading modes to compute, by Arnoldi iterations where n_hidden is large and k small beside it; None
         for all. A complex pair is never cut: where mode k is the first of one, its partner follows, and there are
         k + 1 modes; other points of the same stack then have NaN in the last place.
+      jacobian_error: scalar or (n_points,), no less than ||J - J_true||_2, where J is off by more than rounding: of a
+        point whose position is off by e, about ||d2F/dh2|| e. None for 0.
 
     Returns:
       Modes; without the leading axis where jacobian is (n_hidden, n_hidden).
 
     Raises:
-      ValueError: if jacobian is not square, dt not positive, kind unknown, k not an integer from 1 to n_hidden, or k
-        given with vectors=False.
+      ValueError: if jacobian is not square, dt not positive, kind unknown, k not an integer from 1 to n_hidden, k or
+        jacobian_error given with vectors=False, or jacobian_error negative, NaN or not one a point.
 
     Example:
       >>> modes = spectrum(np.diag([0.5, 1.25]))
       >>> modes.eigenvalues.real.tolist(), int(modes.n_unstable), str(modes.verdict)
       ([1.25, 0.5], 1, 'unstable')
+      >>> doubtful = spectrum(np.diag([0.99, 1.25]), jacobian_error=0.1)
+      >>> str(doubtful.verdict), doubtful.n_unstable_range.tolist()
+      ('unstable', [1, 2])
       >>> spectrum(np.diag(np.linspace(0, 0.9, 512)), k=2).timescale.round(1).tolist()  # steps
       [9.5, 9.3]
 
@@ -117,59 +129,74 @@ def spectrum(
             raise ValueError("k= needs vectors=True: eigenvalues alone are computed all at once.")
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
             raise ValueError(f"k must be an integer from 1 to n_hidden = {n}, got {k!r}.")
+    if jacobian_error is not None and not vectors:
+        raise ValueError("jacobian_error= needs vectors=True: eigenvalues alone have no bounds.")
     if not vectors:
         eigenvalues = _sorted(jnp.linalg.eigvals(jacobian), kind)
-        return Modes(eigenvalues, None, None, None, *_rates(jnp, eigenvalues, dt, kind), None, None)
+        return Modes(eigenvalues, None, None, None, *_rates(jnp, eigenvalues, dt, kind), None, None, None)
     matrices = np.asarray(jacobian)
     matrices = matrices.astype(np.float64, copy=False) if matrices.dtype != np.float32 else matrices
+    errors = np.asarray(0.0 if jacobian_error is None else jacobian_error, np.float64)
+    if errors.ndim and errors.shape != matrices.shape[:-2]:
+        raise ValueError(f"jacobian_error must be a number or {matrices.shape[:-2]}, got {errors.shape}.")
+    if not (errors >= 0).all():
+        raise ValueError(f"jacobian_error must be at least 0, got {errors}.")
     one = _modes_of_one if k is None else functools.partial(_leading, k=int(k))
     if matrices.ndim == 2:
-        return Modes(*one(matrices, dt, kind))
+        return Modes(*one(matrices, dt, kind, float(errors)))
     if not len(matrices):
-        return Modes(*(np.asarray(column)[None][:0] for column in one(np.eye(n), dt, kind)))
-    each = [one(matrix, dt, kind) for matrix in matrices]
+        return Modes(*(np.asarray(column)[None][:0] for column in one(np.eye(n), dt, kind, 0.0)))
+    errors = np.broadcast_to(errors, len(matrices))
+    each = [one(matrix, dt, kind, float(e)) for matrix, e in zip(matrices, errors, strict=True)]
     n_modes = max(len(m[0]) for m in each)
     return Modes(*(np.stack(column) for column in zip(*(_padded(m, n_modes) for m in each), strict=True)))
 
 
-def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind) -> tuple[Any, ...]:
+def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind, given_error: float) -> tuple[Any, ...]:
     n, eps = len(matrix), np.finfo(matrix.dtype).eps  # float32 Jacobians carry float32 rounding
     matrix = matrix.astype(np.float64)
     if not np.isfinite(matrix).all():  # one bad point is data, not a crash
         nan = np.full((n, n), np.nan + 0j)
-        rates = np.full((2, n), np.nan)
-        return nan[0], nan, nan, np.inf, *rates, 0, np.full(n, np.inf), np.asarray("marginal", "<U8")
+        nowhere = np.full(n, np.nan)
+        surely = np.array([0, n])
+        return nan[0], nan, nan, np.inf, nowhere, nowhere, 0, np.full(n, np.inf), _verdict(surely), surely
     values, right = np.linalg.eig(matrix)
     order = np.argsort(-(np.abs(values) if kind == "map" else values.real), kind="stable")
     values, right = values[order], right[:, order]
 
     size = np.linalg.norm(matrix, 2)
-    error = 8 * n * eps * max(size, np.finfo(float).tiny)
+    rounding = 8 * n * eps * max(size, np.finfo(float).tiny)
+    error = rounding + given_error
     condition = np.linalg.cond(right)
-    # Within E of a matrix with eigenvector condition kappa lies a defective one once kappa >= (||J|| / E)^(1/2).
-    if condition**2 * error < max(size, error):
+    excess = _excess(values, kind)
+    # Within E of a matrix with eigenvector condition kappa lies a defective one once kappa >= (||J|| / E)^(1/2). Modes
+    # are those of J as given: rounding alone makes them NaN.
+    if condition**2 * rounding < max(size, rounding):
         left = np.linalg.inv(right)
         kappa = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=0)
-        bound = n * kappa * error
+        discs = [n * kappa * error, np.full(n, condition * error)]
     else:
         left, right, condition = np.full((n, n), np.nan + 0j), np.full((n, n), np.nan + 0j), np.inf
-        bound = np.full(n, np.inf)
-    bound = np.minimum(bound, (2 * size + error) ** (1 - 1 / n) * error ** (1 / n))
+        discs = []
+    bound = _bound(values, excess, [*discs, np.full(n, _elsner(size, error, n))])
 
-    timescale, frequency, n_unstable = _rates(np, values, dt, kind)
-    excess = np.abs(values) - 1 if kind == "map" else values.real
-    verdict = _verdict(excess, bound)
-    if verdict == "marginal" and np.abs(excess).min() > error and _border_is_clear(matrix, error, kind):
+    surely = _surely(excess, bound, n)
+    if (
+        surely[0] != surely[1]
+        and np.abs(excess).min() > error
+        and _border_is_clear(matrix, rounding, given_error, kind)
+    ):
         bound = np.minimum(bound, np.nextafter(np.abs(excess), 0))
-        verdict = _verdict(excess, bound)
-    return values, right, left, condition, timescale, frequency, n_unstable, bound, np.asarray(verdict, "<U8")
+        surely = _surely(excess, bound, n)
+    rates = _rates(np, values, dt, kind)
+    return values, right, left, condition, *rates, bound, _verdict(surely), surely
 
 
-def _leading(matrix: np.ndarray, dt: float, kind: Kind, *, k: int) -> tuple[Any, ...]:
+def _leading(matrix: np.ndarray, dt: float, kind: Kind, given_error: float, *, k: int) -> tuple[Any, ...]:
     """The k leading modes, k + 1 where a pair would be cut: by Arnoldi if that pays and is sure, or of all."""
     n, n_modes = len(matrix), k + 2  # two more than asked for: the last ones are the least certain
     while n >= _LARGE and _FEW * n_modes <= n and np.isfinite(matrix).all():
-        found = _arnoldi(matrix, dt, kind, k, n_modes)
+        found = _arnoldi(matrix, dt, kind, given_error, k, n_modes)
         if found is None:
             break
         if found[6] < len(found[0]):  # a stable one: no unstable ones follow
@@ -177,10 +204,12 @@ def _leading(matrix: np.ndarray, dt: float, kind: Kind, *, k: int) -> tuple[Any,
                 break
             return _cut(found, k)
         n_modes *= 2
-    return _cut(_modes_of_one(matrix, dt, kind), k)
+    return _cut(_modes_of_one(matrix, dt, kind, given_error), k)
 
 
-def _arnoldi(matrix: np.ndarray, dt: float, kind: Kind, k: int, n_modes: int) -> tuple[Any, ...] | None:
+def _arnoldi(
+    matrix: np.ndarray, dt: float, kind: Kind, given_error: float, k: int, n_modes: int
+) -> tuple[Any, ...] | None:
     """At least k leading modes, as _modes_of_one has all of them; None where anything is in doubt."""
     n, eps = len(matrix), np.finfo(matrix.dtype).eps
     matrix = matrix.astype(np.float64)
@@ -204,21 +233,21 @@ def _arnoldi(matrix: np.ndarray, dt: float, kind: Kind, k: int, n_modes: int) ->
     left = np.linalg.solve(overlap, rows)
 
     # LAPACK's ||J||_2 costs an SVD; no more than sqrt(n) larger, and near it where a few modes stand out, is ||J||_F.
-    error = 8 * n * eps * max(size, np.finfo(float).tiny)
+    rounding = 8 * n * eps * max(size, np.finfo(float).tiny)
     kappa = np.linalg.norm(left, axis=1)
-    each = error + np.linalg.norm(matrix @ right - right * values, axis=0)
+    each = rounding + np.linalg.norm(matrix @ right - right * values, axis=0)
     each += np.linalg.norm(left @ matrix - values[:, None] * left, axis=1) / kappa
     condition = max(np.linalg.cond(right), kappa.max())
     if condition**2 * each.max() >= size:
         return None
-    bound = np.minimum(n * kappa * each, (2 * size + each) ** (1 - 1 / n) * each ** (1 / n))
+    each += given_error
+    excess = _excess(values, kind)
+    bound = _bound(values, excess, [n * kappa * each, _elsner(size, each, n)])
 
-    excess = np.abs(values) - 1 if kind == "map" else values.real
-    verdict = _verdict(excess, bound)
-    if verdict == "marginal" and np.abs(excess).min() > error:
+    surely = _surely(excess, bound, n)
+    if _verdict(surely) == "marginal" and np.abs(excess).min() > rounding + given_error:
         return None  # the whole decomposition may look along the border
-    timescale, frequency, n_unstable = _rates(np, values, dt, kind)
-    return values, right, left, condition, timescale, frequency, n_unstable, bound, np.asarray(verdict, "<U8")
+    return values, right, left, condition, *_rates(np, values, dt, kind), bound, _verdict(surely), surely
 
 
 def _misses_one(matrix: np.ndarray, modes: tuple[Any, ...], kind: Kind, k: int) -> bool:
@@ -275,14 +304,14 @@ def _cuts_a_pair(values: np.ndarray, k: int) -> bool:
 
 
 def _cut(modes: tuple[Any, ...], k: int) -> tuple[Any, ...]:
-    values, right, left, condition, timescale, frequency, n_unstable, bound, verdict = modes
+    values, right, left, condition, timescale, frequency, n_unstable, bound, *judged = modes
     k += _cuts_a_pair(values, k)
     few = (values[:k], right[:, :k], left[:k], condition, timescale[:k], frequency[:k])
-    return *few, n_unstable, bound[:k], verdict
+    return *few, n_unstable, bound[:k], *judged
 
 
 def _padded(modes: tuple[Any, ...], n_modes: int) -> tuple[Any, ...]:
-    values, right, left, condition, timescale, frequency, n_unstable, bound, verdict = modes
+    values, right, left, condition, timescale, frequency, n_unstable, bound, *judged = modes
     end, none = (0, n_modes - len(values)), (0, 0)
     values, timescale, frequency, bound, right, left = (
         np.pad(x, ends, constant_values=np.nan)
@@ -291,23 +320,50 @@ def _padded(modes: tuple[Any, ...], n_modes: int) -> tuple[Any, ...]:
             (left, (end, none)),
         )
     )  # fmt: skip
-    return values, right, left, condition, timescale, frequency, n_unstable, bound, verdict
+    return values, right, left, condition, timescale, frequency, n_unstable, bound, *judged
 
 
-def _verdict(excess: np.ndarray, bound: np.ndarray) -> str:
-    if np.any(excess > bound):
-        return "unstable"
-    return "stable" if np.all(excess < -bound) else "marginal"
+def _excess(values: np.ndarray, kind: Kind) -> np.ndarray:
+    return np.abs(values) - 1 if kind == "map" else values.real
 
 
-def _border_is_clear(matrix: np.ndarray, error: float, kind: Kind) -> bool:
+def _elsner(size: Any, error: Any, n: int) -> Any:
+    return (2 * size + error) ** (1 - 1 / n) * error ** (1 / n)
+
+
+def _bound(values: np.ndarray, excess: np.ndarray, discs: list[np.ndarray]) -> np.ndarray:
+    """How much nearer to the border each true eigenvalue may be: the least over several unions of discs."""
+    from scipy.sparse.csgraph import connected_components
+
+    bounds, distance = [], np.abs(values[:, None] - values)
+    for radius in discs:
+        _, group = connected_components(distance <= radius[:, None] + radius, directed=False)
+        low, high = np.full(len(values), np.inf), np.full(len(values), -np.inf)
+        np.minimum.at(low, group, excess - radius)
+        np.maximum.at(high, group, excess + radius)
+        bounds.append(np.maximum(radius, np.where(excess > 0, excess - low[group], high[group] - excess)))
+    return np.minimum.reduce(bounds)
+
+
+def _surely(excess: np.ndarray, bound: np.ndarray, n: int) -> np.ndarray:
+    """(least, largest) number of unstable modes among n, of which the leading ones are given."""
+    n_stable = np.count_nonzero(excess < -bound)
+    return np.array([np.count_nonzero(excess > bound), len(excess) - n_stable if n_stable else n])
+
+
+def _verdict(surely: np.ndarray) -> np.ndarray:
+    """From (least, largest) number of unstable modes."""
+    return np.asarray("unstable" if surely[0] else "marginal" if surely[1] else "stable", "<U8")
+
+
+def _border_is_clear(matrix: np.ndarray, rounding: float, given_error: float, kind: Kind) -> bool:
     """Is sigma_min(zI - J) > E all along the border?
 
     It changes by no more than z does, so its value in the middle of an arc settles the arc if it exceeds E by half the
     arc's length; an arc that is not settled is halved. The matrix is real: the upper half of the border will do.
     """
-    size = float(np.linalg.norm(matrix, 2))
-    identity = np.eye(len(matrix))
+    size, error = float(np.linalg.norm(matrix, 2)), rounding + given_error
+    identity, needed = np.eye(len(matrix)), error + rounding  # once more: the inverse, too, is rounded
     # On the imaginary axis beyond ||J|| + E no matrix within E of J has an eigenvalue.
     arcs = [(0.0, np.pi if kind == "map" else size + 2 * error)]
     for _ in range(_MAX_ARCS):
@@ -319,9 +375,9 @@ def _border_is_clear(matrix: np.ndarray, error: float, kind: Kind) -> bool:
         # sigma_min = 1 / ||(zI - J)^-1||, and ||A||^2 <= ||A||_1 ||A||_inf: an LU is ten times cheaper than an SVD.
         resolvent = np.linalg.inv(z * identity - matrix)
         nearest = 1 / np.sqrt(np.linalg.norm(resolvent, 1) * np.linalg.norm(resolvent, np.inf))
-        if nearest <= 2 * error:  # twice: the inverse, too, is rounded
+        if nearest <= needed:
             return False
-        if nearest - 2 * error <= (end - start) / 2:
+        if nearest - needed <= (end - start) / 2:
             arcs += [(start, middle), (middle, end)]
     return False
 

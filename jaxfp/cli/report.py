@@ -27,7 +27,7 @@ class Analysis(NamedTuple):
     Attributes:
       points: fixed and slow points.
       linear: Jacobians there.
-      modes: their spectra.
+      modes: their spectra, with bounds that cover the fixed point itself where it is certified.
       audit: how complete the points are.
       proof: that the FIXED ones exist and are alone; None where the step uses an operation without an interval rule.
       ghost_radius: (n_points,) activation units; around a SLOW point, proved to hold no fixed point; 0 where nothing is
@@ -81,9 +81,14 @@ def analyze(
         step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress
     )
     linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
-    spectra = modes.spectrum(linear.jacobian, dt=dt, kind=kind)
-    candidate_q = dynamics.q(step_fn, params, np.asarray(candidates, np.float64), inputs, kind=kind)
     proof, ghost_radius = prove(step_fn, params, points, kind)
+    error = np.zeros(len(points.hidden))  # of the Jacobian of the point as it is given, if that is what it is of
+    if proof is not None:
+        exact = certificates.certified_jacobian(step_fn, params, proof, points.inputs)
+        off = np.linalg.norm(exact.jacobian - linear.jacobian, axis=(1, 2)) + exact.error
+        error = np.where(proof.exists, off, error)
+    spectra = modes.spectrum(linear.jacobian, dt=dt, kind=kind, jacobian_error=error)
+    candidate_q = dynamics.q(step_fn, params, np.asarray(candidates, np.float64), inputs, kind=kind)
     return Analysis(points, linear, spectra, completeness.audit(points, linear), proof, ghost_radius, candidate_q)
 
 
