@@ -174,14 +174,15 @@ def test_slow_points_are_listed():
     """A ghost, h' = h + 0.01 + h^2: its speed of 0.01 stands beside that of the candidates, 0.02 and 0.17."""
     ghost = pipeline.find_fixed_points(fold, 0.01, np.array([[0.1], [-0.4]]))
     linear = linearization.linearize(fold, 0.01, ghost.hidden)
-    analysis = report.Analysis(
-        ghost, linear, modes.spectrum(linear.jacobian), completeness.audit(ghost, linear), np.ones(2)
-    )
+    proof, ghost_radius = report.prove(fold, 0.01, ghost, "map")
+    audit = completeness.audit(ghost, linear)
+    analysis = report.Analysis(ghost, linear, modes.spectrum(linear.jacobian), audit, proof, ghost_radius, np.ones(2))
     console = Console(width=80, file=stringio.StringIO())
     report.show(console, analysis)
     text = console.file.getvalue()
     assert "Slow points, speed per step; the median speed of the candidates is 0.095:" in text
-    assert re.search(r"│ +0.01 │ +0.11 │ +2 │", text)
+    assert re.search(r"│ +0.01 │ +0.11 │ +2 │ +1e-02 │", text)  # 0.01 + h^2 has no zero at all
+    assert "Proved: 0 of 0 fixed points exist." in text
     assert report.summary(analysis)["points"][0]["status"] == "SLOW"
 
 
