@@ -3,19 +3,21 @@
 The user's candidates are the first wave. With until="complete" seeded waves follow (`completion`).
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import completion, dynamics, program
+from jaxfp import checkpoints, completion, dynamics, program
 from jaxfp.search import candidates as seeding
-from jaxfp.search import dedupe, engine, judgment, polish
+from jaxfp.search import dedupe, engine, judgment, polish, zeros
 from jaxfp.search import wave as waves
 from jaxfp.types import (
     FIXED,
@@ -33,6 +35,7 @@ from jaxfp.types import (
 
 _MATRICES = 4  # of n_hidden^2 numbers that a state with its Jacobian takes
 _N_SPEEDS = 128  # candidates whose speed is taken: their median is a scale
+_KINDS = (zeros.Zeros, zeros.Factors, judgment.Ended, judgment.Judged, FixedPoints)  # that a checkpoint holds
 
 
 def find_fixed_points(
@@ -50,6 +53,7 @@ def find_fixed_points(
     until: Literal["all", "complete"] = "all",
     bounded: bool | None = None,
     chunk_size: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     sharding: jax.sharding.Sharding | None = None,
     progress: bool = False,
     key: jax.Array | None = None,
@@ -81,6 +85,10 @@ def find_fixed_points(
         ask `step_fn.bounded`, for a map; adapters know.
       chunk_size: lanes in flight at once; by default as many as fit into 2 MiB, up to 128, on a CPU (its cache) and
         into 1 GiB on an accelerator. Changes no result.
+      checkpoint: folder of its own for what is finished (each 4,096 candidates; each seeded wave), made if it is not
+        there. A search that was killed, at any moment, goes on from there when it is called again with the same
+        arguments, and on the same device ends in the same bits as one that was not; only `report.seconds` are those of
+        the last call. `until` may change from "all" to "complete". None saves nothing.
       sharding: of the lanes' leading axis over devices, e.g. `NamedSharding(mesh, P("lanes"))`, whose number divides
         chunk_size; by default one device. Changes no result.
       progress: show a progress bar; changes no result.
@@ -91,7 +99,7 @@ def find_fixed_points(
 
     Raises:
       ValueError: for wrong shapes, dtypes or ranges, weights or inputs that are not finite, a step that changes the
-        shape of the state or draws random numbers.
+        shape of the state or draws random numbers; a checkpoint of another search, damaged, or that cannot be written.
 
     Example:
       >>> points = find_fixed_points(lambda p, h, u: jnp.tanh(p * h), 1.5, np.array([[-1.0], [0.1], [1.0]]))
@@ -103,8 +111,8 @@ def find_fixed_points(
     candidates, inputs = _checked(candidates, inputs)
     _check_numbers(max_steps, chunk_size, until, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)
-    if key is not None:
-        seeding.check_key(key)
+    key = jax.random.key(0) if key is None else key
+    seeding.check_key(key)
     _check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
@@ -129,16 +137,19 @@ def find_fixed_points(
             sharding=sharding,
             box=box,
         )
+        keep: checkpoints.Keep = checkpoints.keep_nothing
+        if checkpoint is not None:
+            search = _fingerprint(problem, candidates, inputs, known, key)
+            keep = checkpoints.keep_in(checkpoint, search, _KINDS)
         with _bar(progress, len(candidates)) as tick:
-            wave = waves.search_wave(problem, candidates, inputs, None, tick)
+            wave = waves.search_wave(problem, candidates, inputs, None, tick, keep)
         report = _first_report(problem, wave, candidates, inputs)
         report = report._replace(bounded=known, bounded_by=known_by, until=until, precision=read.precision)
         report.seconds["first wave"] = time.perf_counter() - began
         points = wave.known.points._replace(report=report)
         if until == "complete":
             began = time.perf_counter()
-            key = jax.random.key(0) if key is None else key
-            points = completion.complete(problem, wave.known, report, candidates, key)
+            points = completion.complete(problem, wave.known, report, candidates, key, keep)
             report.seconds["seeded waves"] = time.perf_counter() - began
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
 
@@ -222,6 +233,40 @@ def _who_knows_the_box(
     if bounded is None and knows:
         return box, True, "the cell is known to send a box into itself"
     return None, None, "it is not known that this step function sends a box into itself"
+
+
+def _fingerprint(
+    problem: judgment.Problem, candidates: np.ndarray, inputs: np.ndarray | None, bounded: bool | None, key: jax.Array
+) -> dict[str, Any]:
+    """All that the pieces of a search depend on, as a checkpoint is to know it."""
+    p = problem
+    hidden = jax.ShapeDtypeStruct(candidates.shape[1:], np.float64)
+    drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], np.float64)
+
+    def iteration(params: Params, hidden: Any, drive: Any) -> Any:
+        residual_fn = dynamics.residual_fn(p.step_fn, params, drive, p.kind)
+        return p.solver and p.solver.step(residual_fn, p.solver.init(residual_fn, hidden))
+
+    return {
+        "jaxfp": metadata.version("jaxfp"),
+        "jax": jax.__version__,
+        "backend": jax.default_backend(),
+        "step_fn": getattr(p.step_fn, "__qualname__", type(p.step_fn).__name__),
+        "program of step_fn": program.fingerprint(p.step_fn, p.params, hidden, drive),
+        **checkpoints.hashed("params", p.params),
+        **checkpoints.hashed("candidates", candidates),
+        **checkpoints.hashed("inputs", inputs),
+        "kind": p.kind,
+        "solver": p.solver and program.fingerprint(iteration, p.params, hidden, drive),
+        "max_steps": p.max_steps,
+        "tolerance": p.tolerance,
+        "slow_tolerance": p.slow_tolerance,
+        "unique_tolerance": p.unique_tolerance,
+        "bounded": bounded,
+        "chunk_size": p.chunk_size,
+        "sharding": p.sharding and str(p.sharding),
+        **checkpoints.hashed("key", key),
+    }
 
 
 def _first_report(

@@ -8,12 +8,15 @@ A step function is traced once to a jaxpr and the equations are read, inside nes
     a vanishing residual is no evidence of a fixed point.
 """
 
+import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 
 from jaxfp.types import Params, StepFn
 
@@ -111,6 +114,42 @@ def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.
 
     _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((params, hidden, inputs)), visit)
     return jnp.min(jnp.stack(margins))
+
+
+def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
+    """What a function computes, as one word: equal for equal programs, in another process, too.
+
+    Args:
+      function: traceable.
+      *arguments: arrays or ShapeDtypeStructs to trace it with.
+
+    Returns:
+      Hexadecimal digits of a hash over its equations and the constants that it closes over.
+
+    Example:
+      >>> shape = jax.ShapeDtypeStruct((2,), jnp.float32)
+      >>> fingerprint(lambda h: 2 * h, shape) == fingerprint(lambda x: 2 * x, shape)
+      True
+      >>> fingerprint(lambda h: 2 * h, shape) == fingerprint(lambda h: 3 * h, shape)
+      False
+    """
+    closed = jax.make_jaxpr(function)(*arguments)
+    # Some equations print functions with their place in memory.
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed)).encode())
+    for const in (*closed.consts, *(c for inner in _closed(closed.jaxpr) for c in inner.consts)):
+        digest.update(f"{jnp.shape(const)} {jnp.result_type(const)}".encode())
+        digest.update(np.asarray(const).tobytes() if not _is_key(const) else b"key")
+    return digest.hexdigest()[:16]
+
+
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
+
+
+def _closed(jaxpr: Any) -> Iterator[Any]:
+    """Every jaxpr inside that brings constants of its own."""
+    for eqn in _equations(jaxpr):
+        yield from (inner for inner in _inner(eqn) if isinstance(inner, jex.ClosedJaxpr))
 
 
 def _is_float(aval: Any) -> bool:

@@ -47,6 +47,7 @@ def analyze(
     dt: float = 1.0,
     key: jax.Array,
     progress: bool = True,
+    checkpoint: pathlib.Path | None = None,
 ) -> Analysis:
     """Search until complete, linearize, audit.
 
@@ -59,6 +60,7 @@ def analyze(
       dt: duration of one step.
       key: of the seeded waves.
       progress: show a bar.
+      checkpoint: see `find_fixed_points`.
 
     Returns:
       Analysis.
@@ -71,8 +73,9 @@ def analyze(
       1
     """
     points = pipeline.find_fixed_points(
-        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress
-    )
+        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
     spectra = modes.spectrum(linear.jacobian, dt=dt, kind=kind)
     candidate_q = dynamics.q(step_fn, params, np.asarray(candidates, np.float64), inputs, kind=kind)
