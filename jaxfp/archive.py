@@ -2,9 +2,11 @@
 
 What numpy.savez and numpy.load do with names and damage of their own is not what a file that must be right needs: an
 array named `file` cannot be written, one named `w.npy` is read back as `w`, a member that is no array comes back as
-bytes, and one that claims fewer numbers than it holds is read without its checksum being looked at.
+bytes, and one that claims fewer numbers than it holds is read without its checksum being looked at, and where the table of
+contents is damaged, arrays are missing without a word.
 """
 
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import IO, Any
@@ -12,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 _KINDS = "?biufcSUmM"  # of dtypes that an npz stores as they are; what it does not know (bfloat16) it turns into bytes
+_MANY = 0xFFFF  # stands for more members than two bytes can count
 
 
 def write(file: IO[bytes], arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> None:
@@ -59,6 +62,7 @@ def read(file: IO[bytes]) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(file) as archive:
+            _count(file, archive)
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
                 if name == entry.filename or name in arrays:
@@ -116,6 +120,14 @@ def check(name: Any, array: np.ndarray) -> None:
         raise ValueError(f"names of arrays must be printable text, got {name!r}.")
     if array.dtype.kind not in _KINDS or array.dtype.hasobject:
         raise ValueError(f"arrays must be plain (booleans, numbers, text), got {name!r} of {array.dtype}.")
+
+
+def _count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """Refuse a damaged table of contents: zipfile does not look at how many members it is said to have."""
+    file.seek(-len(archive.comment) - 22, 2)  # the record that ends a zip
+    magic, _, _, _, n_members, _, _, _ = struct.unpack("<4s4H2LH", file.read(22))
+    if magic != b"PK\5\6" or n_members not in (len(archive.infolist()), _MANY):
+        raise ValueError("its table of contents is damaged")
 
 
 def _array(file: IO[bytes]) -> np.ndarray:

@@ -113,6 +113,8 @@ def find_fixed_points(
     dynamics.check_kind(kind)
     key = jax.random.key(0) if key is None else key
     seeding.check_key(key)
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise ValueError(f"checkpoint must be the path of a folder, got {checkpoint!r}.")
     _check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
