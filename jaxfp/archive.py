@@ -2,8 +2,8 @@
 
 What numpy.savez and numpy.load do with names and damage of their own is not what a file that must be right needs: an
 array named `file` cannot be written, one named `w.npy` is read back as `w`, a member that is no array comes back as
-bytes, and one that claims fewer numbers than it holds is read without its checksum being looked at, and where the table of
-contents is damaged, arrays are missing without a word.
+bytes, and one that claims fewer numbers than it holds is read without its checksum being looked at; and where the table
+of contents is damaged, arrays are missing without a word.
 """
 
 import struct

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import checkpoints, completion, dynamics, program
+from jaxfp import arguments, checkpoints, completion, dynamics, program
 from jaxfp.search import candidates as seeding
 from jaxfp.search import dedupe, engine, judgment, polish, zeros
 from jaxfp.search import wave as waves
@@ -109,12 +109,19 @@ def find_fixed_points(
     Source: Sussillo & Barak (2013), Neural Computation 25:626. Differs: second order, judged, audited.
     """
     candidates, inputs = _checked(candidates, inputs)
-    _check_numbers(max_steps, chunk_size, until, tolerance, slow_tolerance, unique_tolerance)
+    _check_settings(max_steps, chunk_size, sharding, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)
+    arguments.check_choice("until", until, ("all", "complete"))
+    arguments.check_flag("bounded", bounded, or_none=True)
+    arguments.check_flag("progress", progress)
+    if solver is not None:
+        arguments.check_solver(solver)
     key = jax.random.key(0) if key is None else key
     seeding.check_key(key)
-    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
-        raise ValueError(f"checkpoint must be the path of a folder, got {checkpoint!r}.")
+    if checkpoint is not None:
+        arguments.check_path("checkpoint", checkpoint)
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
     _check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
@@ -158,7 +165,7 @@ def find_fixed_points(
 
 def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Candidates as they are, inputs as (n_candidates, n_inputs) float64 or None."""
-    candidates = np.asarray(candidates)
+    candidates = arguments.as_numpy("candidates", candidates, "(n_candidates, n_hidden)")
     if candidates.ndim != 2 or not candidates.size:
         raise ValueError(
             f"candidates must be (n_candidates, n_hidden), at least one of at least one unit, got {candidates.shape}."
@@ -167,27 +174,28 @@ def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | Non
         raise ValueError(f"candidates must be floating, the search runs in their dtype; got {candidates.dtype}.")
     if inputs is None:
         return candidates, None
-    inputs, n_candidates = np.asarray(inputs), len(candidates)
+    n_candidates = len(candidates)
+    wanted = f"None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}"
+    inputs = arguments.as_numpy("inputs", inputs, wanted)
     if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != n_candidates):
-        raise ValueError(
-            f"inputs must be None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}, "
-            f"got {inputs.shape}."
-        )
-    if inputs.dtype.kind not in "fiub":
-        raise ValueError(f"inputs must be real numbers, got {inputs.dtype}.")
+        raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
     _check_finite("inputs", inputs)
     return candidates, np.broadcast_to(inputs, (n_candidates, inputs.shape[-1])).astype(np.float64)
 
 
-def _check_numbers(max_steps: Any, chunk_size: Any, until: Any, *tolerances: Any) -> None:
-    for name, value in (("max_steps", max_steps), ("chunk_size", 1 if chunk_size is None else chunk_size)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    if until not in ("all", "complete"):
-        raise ValueError(f'until must be "all" or "complete", got {until!r}.')
+def _check_settings(max_steps: Any, chunk_size: Any, sharding: Any, *tolerances: Any) -> None:
+    arguments.check_count("max_steps", max_steps)
+    if chunk_size is not None:
+        arguments.check_count("chunk_size", chunk_size)
     for name, value in zip(("tolerance", "slow_tolerance", "unique_tolerance"), tolerances, strict=True):
-        if value is not None and not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}.")
+        if value is not None or name == "tolerance":
+            arguments.check_number(name, value)
+    if sharding is not None:
+        if not isinstance(sharding, jax.sharding.Sharding):
+            raise ValueError(f"sharding must be a jax.sharding.Sharding or None, got {arguments.came(sharding)}.")
+        n_devices = len(sharding.device_set)
+        if chunk_size is not None and chunk_size % n_devices:
+            raise ValueError(f"sharding: its {n_devices} devices must divide chunk_size, got {chunk_size}.")
 
 
 def _check_finite(name: str, tree: Any) -> None:
@@ -197,26 +205,14 @@ def _check_finite(name: str, tree: Any) -> None:
 
 
 def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.ndarray | None) -> program.Program:
-    try:
-        hash(step_fn)
-    except TypeError as error:
-        raise ValueError(
-            f"step_fn must be hashable, a function or one of our adapters; got {type(step_fn)}."
-        ) from error
     hidden = jax.ShapeDtypeStruct(candidates.shape[1:], np.float64)
     drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], np.float64)
-    try:
-        read = program.read(step_fn, params, hidden, drive)
-    except TypeError as error:
-        shape = None if drive is None else drive.shape
-        raise ValueError(f"step_fn cannot take hidden {hidden.shape} and inputs {shape}: {error}") from error
+    read = program.read(step_fn, params, hidden, drive)
     if read.random is not None:
         raise ValueError(
             f"step_fn draws random numbers ({read.random}): a stochastic step has no fixed points. Switch dropout and "
             "noise off."
         )
-    if read.out_shape != hidden.shape:
-        raise ValueError(f"step_fn must return the shape of hidden, {hidden.shape}, it returned {read.out_shape}.")
     return read
 
 

@@ -8,6 +8,7 @@ A step function is traced once to a jaxpr and the equations are read, inside nes
     a vanishing residual is no evidence of a fixed point.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfp import arguments
 from jaxfp.types import Params, StepFn
 
 _RANDOM = {"random_bits", "random_seed", "random_split", "random_fold_in", "random_gamma"}
@@ -30,12 +32,10 @@ class Program(NamedTuple):
     Attributes:
       precision: name of the narrowest floating dtype the state passes through, e.g. "float64".
       random: name of the first random primitive, or None.
-      out_shape: shape of the new state.
     """
 
     precision: str
     random: str | None
-    out_shape: tuple[int, ...]
 
 
 def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
@@ -50,11 +50,15 @@ def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
     Returns:
       Program.
 
+    Raises:
+      ValueError: if the step function cannot take these, or does not return the shape of hidden.
+
     Example:
       >>> read(lambda p, h, u: h.astype(jnp.float16), None, jnp.ones(2), None).precision
       'float16'
     """
-    closed, out = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, inputs)
+    call = functools.partial(arguments.step, step_fn)
+    closed = jax.make_jaxpr(call)(params, hidden, inputs)
     narrowest, random = jnp.dtype(hidden.dtype), None
     for eqn in _equations(closed.jaxpr):
         if random is None and eqn.primitive.name in _RANDOM:
@@ -67,8 +71,7 @@ def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
             widest_in = max(floats_in, key=_digits)
             if _digits(dtype) < min(_digits(widest_in), _digits(narrowest)):
                 narrowest = dtype
-    shape = tuple(out.shape) if hasattr(out, "shape") else ()
-    return Program(str(narrowest), random, shape)
+    return Program(str(narrowest), random)
 
 
 def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:

@@ -15,7 +15,7 @@ MAX_LINES = 450
 # The order of the modules, file by file. A module may import from those above it, never from itself or below;
 # a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no figures and no cli.
 WRITTEN = """
-types archive io checkpoints compiling program dynamics
+types arguments archive io checkpoints compiling program dynamics
 proof.interval proof.certificates
 models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment

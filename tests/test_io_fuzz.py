@@ -47,8 +47,9 @@ def outcome(path, load=io.load):
     try:
         return load(path)
     except ValueError as error:
-        assert str(error).startswith(f"cannot read {path}: ")
-        return None
+        said = str(error)
+    assert said.startswith(f"cannot read {path}: ")
+    return None
 
 
 def assert_right(arrays):
@@ -142,7 +143,9 @@ def test_members_that_are_no_arrays(tmp_path, what):
             load(tmp_path / "bad.npz")
 
 
-@pytest.mark.parametrize("name", ["../../w", "/etc/passwd", "w\\x", "allow_pickle", "file", "arr_0", "ü", "a b", "w.npy"])
+@pytest.mark.parametrize(
+    "name", ["../../w", "/etc/passwd", "w\\x", "allow_pickle", "file", "arr_0", "ü", "a b", "w.npy"]
+)
 def test_any_name_is_a_name(tmp_path, name):
     """Names are keys, never paths or keywords: the array comes back under its own, and no other file appears."""
     io.save(tmp_path / "w.npz", {name: EYE, "w": 2 * EYE}, {})
@@ -190,8 +193,7 @@ PROVENANCES = [
 
 @pytest.mark.parametrize("text", PROVENANCES)
 def test_provenance_that_is_none(tmp_path, text):
-    """What is no JSON object with a schema is somebody else's array; a schema that is not 1, or a list of members that
-    are not there, is refused."""  # noqa: D209
+    """What is no JSON object with a schema is somebody else's array; a wrong schema or list of members is refused."""
     np.savez(tmp_path / "w.npz", w=EYE, provenance=np.array(text))
     read = outcome(tmp_path / "w.npz")
     try:

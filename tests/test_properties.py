@@ -65,16 +65,14 @@ def test_deduplication_keeps_to_its_tolerance(cloud):
     if inputs is not None:
         apart |= (inputs[kept][:, None] != inputs[kept][None]).any(2)
     assert (apart | np.eye(len(kept), dtype=bool)).all()
-    again = dedupe.representatives(
-        hidden[kept], None if inputs is None else inputs[kept], q[kept], tolerance[kept]
-    )
+    again = dedupe.representatives(hidden[kept], None if inputs is None else inputs[kept], q[kept], tolerance[kept])
     np.testing.assert_array_equal(again, np.arange(len(kept)))
 
 
 @given(clouds(), st.data())
 def test_taking_by_a_mask_takes_those_rows(cloud, data):
     """A keep-mask, its indices and two masks one after the other take the same rows, of every column."""
-    hidden, inputs, q, _ = cloud
+    hidden, inputs, _, _ = cloud
     modes = jaxfp.Linearization(hidden, inputs)  # any result tuple
     keep = data.draw(arrays_of.arrays(bool, len(hidden)))
     taken = jaxfp.take(modes, keep)
@@ -134,7 +132,7 @@ def test_what_is_saved_is_what_is_loaded(arrays, provenance, compressed, fortran
 
 @given(st.lists(st.floats(-50, 50).filter(lambda a: abs(a - 1) > 1e-3), min_size=1, max_size=6), st.floats(-5, 5))
 def test_the_index_sum_of_affine_systems(slopes, offset):
-    """h' = a h + b unit by unit has one point; its index is the product of the signs of 1 - a; -a for a flow."""
+    """H' = a h + b unit by unit has one point; its index is the product of the signs of 1 - a; -a for a flow."""
     jacobian = np.diag(slopes)
     hidden = offset / (1 - np.array(slopes))
     audit = jaxfp.audit((hidden[None], None), jacobian[None])

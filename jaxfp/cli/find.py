@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
         "or npz with an array `candidates` (default: states that the network visits from random ones)")  # fmt: skip
     add("--n-candidates", type=int, default=512, metavar="K", help="how many to draw by default (default: %(default)s)")
     add("--dt", type=float, default=1.0, help="duration of a step, the unit of timescales (default: %(default)s)")
-    add("--seed", type=int, default=0, help="random seed of candidates and search (default: %(default)s)")
+    add("--seed", type=report.seed, default=0, help="random seed of candidates and search (default: %(default)s)")
     add("--out", type=pathlib.Path, default=pathlib.Path("out"), metavar="FOLDER",
         help="where results go (default: %(default)s)")  # fmt: skip
     add("--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished; a search that was "

@@ -356,7 +356,9 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--n-hidden", type=int, metavar="N", help="with --train: number of units (default: tanh 100, "
                         "gru 64, lstm 32)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="random seed of training, trials and search (default: 0)")
+    parser.add_argument(
+        "--seed", type=report.seed, default=0, help="random seed of training, trials and search (default: 0)"
+    )
     parser.add_argument(
         "--candidates", type=int, default=1024, metavar="K",
         help="how many states to search from, taken from trials (default: %(default)s)",

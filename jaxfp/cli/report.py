@@ -1,5 +1,6 @@
 """From a search to what a person reads: tables on the terminal, report.json, fixed_points.npz, figures."""
 
+import argparse
 import contextlib
 import pathlib
 import time
@@ -313,6 +314,27 @@ def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> 
     draw(figure.add_subplot(**axes))
     io.write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
     return path
+
+
+def seed(text: str) -> int:
+    """The argument of --seed.
+
+    Args:
+      text: as typed.
+
+    Returns:
+      The number.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is none that a random key can be made of.
+
+    Example:
+      >>> seed("0")
+      0
+    """
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
 
 
 def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:
