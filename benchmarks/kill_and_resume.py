@@ -2,7 +2,7 @@
 
     python -m benchmarks kill_and_resume --out benchmarks/kill_and_resume
 
-The packaged tanh memory (100 units) is searched from 16,384 candidates, in blocks, and then by seeded waves. Each trial
+The packaged tanh memory (100 units) is searched from 49,152 candidates, in blocks, and then by seeded waves. Each trial
 begins the search in a process of its own, kills it with SIGKILL after a random part of the time that a whole search
 takes, and runs the same search again in another process. kill_and_resume.json says of each trial when it was killed,
 how much was finished by then, and whether the points, their hits and the report (but its seconds) are the same bits.
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--candidates", type=int, default=16384)
+    parser.add_argument("--candidates", type=int, default=49152)
     parser.add_argument("--seed", type=int, default=0, help="of the candidates and of the moments")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("kill_and_resume"))
     parser.add_argument("--search", nargs=2, metavar=("FOLDER", "FILE"), help="one search: what a trial runs")

@@ -48,7 +48,8 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
       >>> check_choice("kind", "map", ("map", "flow"))
     """
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be {' or '.join(f'{choice!r}' for choice in choices)}, got {came(value)}.")
+        wanted = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {wanted}, got {came(value)}.")
 
 
 def check_flag(name: str, value: Any, *, or_none: bool = False) -> None:
@@ -84,9 +85,8 @@ def check_count(name: str, value: Any, *, least: int = 1) -> None:
       >>> check_count("max_steps", 200)
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(
-            f"{name} must be a{' positive' if least else 'n'} integer, {least} or more, got {came(value)}."
-        )
+        wanted = "a positive integer" if least else "an integer, not negative"
+        raise ValueError(f"{name} must be {wanted}, got {came(value)}.")
 
 
 def check_number(name: str, value: Any, *, positive: bool = False) -> None:
@@ -109,9 +109,8 @@ def check_number(name: str, value: Any, *, positive: bool = False) -> None:
     number = number and np.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.number)
     number = number and not jnp.issubdtype(jnp.result_type(value), jnp.complexfloating)
     if not (number and 0 <= value < np.inf) or (positive and value == 0):
-        raise ValueError(
-            f"{name} must be a finite number, {'positive' if positive else '0 or more'}, got {came(value)}."
-        )
+        wanted = "positive and finite" if positive else "a finite number, 0 or more"
+        raise ValueError(f"{name} must be {wanted}, got {came(value)}.")
 
 
 def check_array(name: str, value: Any, wanted: str, n_axes: tuple[int, ...], *, floating: bool = True) -> None:
@@ -275,9 +274,8 @@ def step(step_fn: Callable[..., Any], params: Any, hidden: Any, inputs: Any) -> 
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         drive = None if inputs is None else inputs.shape
         said = str(error) if not isinstance(error, KeyError) else f"there is no {error}"
-        raise ValueError(
-            f"step_fn cannot take these params with hidden {hidden.shape} and inputs {drive}: {said}"
-        ) from error
+        what = f"hidden {hidden.shape} and inputs {drive} with these params"
+        raise ValueError(f"step_fn cannot take {what}: {said}") from error
     if getattr(new, "shape", None) != hidden.shape or not hasattr(new, "astype"):
         raise ValueError(f"step_fn must return the shape of hidden, {hidden.shape}, it returned {_returned(new)}.")
     return new

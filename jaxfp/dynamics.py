@@ -155,7 +155,8 @@ def over_points(one: Callable[[Any, Any], Any], hidden: Any, inputs: Any) -> Any
             f"got hidden {hidden.shape} and inputs {shape}."
         )
     if inputs is not None and inputs.ndim == 2 and inputs.shape[0] != hidden.shape[0]:
-        raise ValueError(f"inputs must have a row for each of {hidden.shape[0]} states of hidden, got {inputs.shape}.")
+        wanted = f"one row for each of {hidden.shape[0]} states, as hidden has"
+        raise ValueError(f"inputs must have {wanted}, got {inputs.shape}.")
     return jax.vmap(one, in_axes=(0, 0 if inputs is not None and inputs.ndim == 2 else None))(hidden, inputs)
 
 

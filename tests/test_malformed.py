@@ -240,7 +240,7 @@ def test_a_wrong_argument_is_named(function, argument):
 
 PAIRS = {
     "width": (lambda: jaxfp.q(systems.affine, AFFINE, np.zeros((3, 3)), np.zeros(1)), r"hidden \(3,\)"),
-    "rows": (lambda: jaxfp.q(systems.affine, AFFINE, np.zeros((3, 2)), np.zeros((2, 1))), "a row for each of 3 states"),
+    "rows": (lambda: jaxfp.q(systems.affine, AFFINE, np.zeros((3, 2)), np.zeros((2, 1))), "one row for each of 3"),
     "one state": (lambda: jaxfp.q(systems.affine, AFFINE, np.zeros(2), np.zeros((2, 1))), "hidden must be"),
     "no inputs": (lambda: jaxfp.q(systems.driven, {"W": np.eye(2), "B": np.eye(2)}, np.zeros(2)), "inputs None"),
     "dtype": (
