@@ -3,8 +3,9 @@
 Nothing here looks at the values of an array that is being traced, so that every check stands inside a user's jit, too.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -137,13 +138,14 @@ def check_array(name: str, value: Any, wanted: str, n_axes: tuple[int, ...], *, 
         raise ValueError(f"{name} must be {'floating' if floating else 'real numbers'}, {wanted}, got {came(value)}.")
 
 
-def as_numpy(name: str, value: Any, wanted: str) -> np.ndarray:
+def as_numpy(name: str, value: Any, wanted: str, *, floating: bool = False) -> np.ndarray:
     """An argument of a host function as NumPy; lists will do.
 
     Args:
       name: of the argument.
       value: what the caller gave.
       wanted: what it must be, in words.
+      floating: integers and booleans will not do.
 
     Returns:
       The array, of any shape, of real numbers.
@@ -159,8 +161,10 @@ def as_numpy(name: str, value: Any, wanted: str) -> np.ndarray:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be {wanted}, got {came(value)}.") from error
-    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-        raise ValueError(f"{name} must be real numbers, {wanted}, got {came(array if array.ndim else value)}.")
+    kinds = (jnp.floating,) if floating else (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        what = "floating" if floating else "real numbers"
+        raise ValueError(f"{name} must be {what}, {wanted}, got {came(array if array.ndim else value)}.")
     return array
 
 
@@ -269,16 +273,51 @@ def step(step_fn: Callable[..., Any], params: Any, hidden: Any, inputs: Any) -> 
       >>> step(lambda p, h, u: p * h, 2.0, jnp.ones(2), None).tolist()
       [2.0, 2.0]
     """
-    try:
+    with calling(hidden, inputs):
         new = step_fn(params, hidden, inputs)
+    check_returned(new, hidden)
+    return new
+
+
+@contextlib.contextmanager
+def calling(hidden: Any, inputs: Any) -> Iterator[None]:
+    """While a step function is called: its failure says what it was called with.
+
+    Args:
+      hidden: (n_hidden,).
+      inputs: (n_inputs,) or None.
+
+    Raises:
+      ValueError: where Python or JAX found something wrong inside; what else the user's own code raises is the user's.
+
+    Example:
+      >>> with calling(jnp.ones(2), None):
+      ...     pass
+    """
+    try:
+        yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         drive = None if inputs is None else inputs.shape
         said = str(error) if not isinstance(error, KeyError) else f"there is no {error}"
         what = f"hidden {hidden.shape} and inputs {drive} with these params"
         raise ValueError(f"step_fn cannot take {what}: {said}") from error
-    if getattr(new, "shape", None) != hidden.shape or not hasattr(new, "astype"):
+
+
+def check_returned(new: Any, hidden: Any) -> None:
+    """Refuse a new state that is none.
+
+    Args:
+      new: what a step function returned, or its shape and dtype.
+      hidden: (n_hidden,), what it was given.
+
+    Raises:
+      ValueError: if it is no array of that shape.
+
+    Example:
+      >>> check_returned(jnp.zeros(2), jnp.ones(2))
+    """
+    if getattr(new, "shape", None) != hidden.shape or not hasattr(new, "dtype"):
         raise ValueError(f"step_fn must return the shape of hidden, {hidden.shape}, it returned {_returned(new)}.")
-    return new
 
 
 def _returned(value: Any) -> str:

@@ -165,13 +165,11 @@ def find_fixed_points(
 
 def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Candidates as they are, inputs as (n_candidates, n_inputs) float64 or None."""
-    candidates = arguments.as_numpy("candidates", candidates, "(n_candidates, n_hidden)")
+    candidates = arguments.as_numpy("candidates", candidates, "(n_candidates, n_hidden)", floating=True)
     if candidates.ndim != 2 or not candidates.size:
         raise ValueError(
             f"candidates must be (n_candidates, n_hidden), at least one of at least one unit, got {candidates.shape}."
         )
-    if not jnp.issubdtype(candidates.dtype, jnp.floating):
-        raise ValueError(f"candidates must be floating, the search runs in their dtype; got {candidates.dtype}.")
     if inputs is None:
         return candidates, None
     n_candidates = len(candidates)

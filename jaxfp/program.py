@@ -8,7 +8,6 @@ A step function is traced once to a jaxpr and the equations are read, inside nes
     a vanishing residual is no evidence of a fixed point.
 """
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -57,8 +56,9 @@ def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
       >>> read(lambda p, h, u: h.astype(jnp.float16), None, jnp.ones(2), None).precision
       'float16'
     """
-    call = functools.partial(arguments.step, step_fn)
-    closed = jax.make_jaxpr(call)(params, hidden, inputs)
+    with arguments.calling(hidden, inputs):
+        closed, new = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, inputs)
+    arguments.check_returned(new, hidden)
     narrowest, random = jnp.dtype(hidden.dtype), None
     for eqn in _equations(closed.jaxpr):
         if random is None and eqn.primitive.name in _RANDOM:
