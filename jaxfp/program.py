@@ -23,6 +23,8 @@ from jaxfp.types import Params, StepFn
 
 _RANDOM = {"random_bits", "random_seed", "random_split", "random_fold_in", "random_gamma"}
 _RANDOM |= {"threefry2x32", "rng_uniform", "rng_bit_generator"}
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+_CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 
 
 class Program(NamedTuple):
@@ -155,6 +157,49 @@ def _closed(jaxpr: Any) -> Iterator[Any]:
         yield from (inner for inner in _inner(eqn) if isinstance(inner, jex.ClosedJaxpr))
 
 
+def called(eqn: Any) -> jex.ClosedJaxpr | None:
+    """The program that an equation calls as it stands: a nested jit, a checkpoint, a function with rules of its own.
+
+    Args:
+      eqn: equation of a jaxpr.
+
+    Returns:
+      ClosedJaxpr, or None for an operation, a loop or a branch.
+
+    Example:
+      >>> called(jax.make_jaxpr(jax.jit(jnp.sin))(1.0).eqns[0]).jaxpr.eqns[0].primitive.name
+      'sin'
+    """
+    if eqn.primitive.name not in _CALLS:
+        return None
+    body = _inner(eqn)[0]
+    return body if isinstance(body, jex.ClosedJaxpr) else jex.ClosedJaxpr(body, ())
+
+
+def evaluate_equation(jaxpr: Any, eqn: Any, operands: list[Any]) -> list[Any]:
+    """The outputs of one equation.
+
+    Args:
+      jaxpr: that holds it.
+      eqn: equation.
+      operands: array for each of its inputs.
+
+    Returns:
+      List of arrays.
+
+    Example:
+      >>> jaxpr = jax.make_jaxpr(jnp.sin)(0.0).jaxpr
+      >>> float(evaluate_equation(jaxpr, jaxpr.eqns[0], [0.0])[0])
+      0.0
+    """
+    # A jaxpr of this one equation: evaluating a jaxpr is public, binding a primitive is not.
+    taken = [(v, x) for v, x in zip(eqn.invars, operands, strict=True) if not isinstance(v, jex.Literal)]
+    taken = list({id(v): (v, x) for v, x in taken}.values())
+    names = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+    one = jex.Jaxpr((), [v for v, _ in taken], eqn.outvars, [eqn], debug_info=names)
+    return jax.core.eval_jaxpr(one, (), *[x for _, x in taken])
+
+
 def _is_float(aval: Any) -> bool:
     return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.floating)
 
@@ -190,17 +235,11 @@ def _evaluate(jaxpr: Any, consts: Any, arguments: Any, visit: Callable[[Any, Any
 
     for eqn in jaxpr.eqns:
         operands = [value(v) for v in eqn.invars]
-        inner = _inner(eqn)
-        if len(inner) == 1 and eqn.primitive.name not in ("scan", "while", "cond"):
-            body = inner[0]
-            closed = isinstance(body, jex.ClosedJaxpr)
-            outs = _evaluate(body.jaxpr if closed else body, body.consts if closed else (), operands, visit)
+        body = called(eqn)
+        if body is None:
+            outs = evaluate_equation(jaxpr, eqn, operands)
         else:
-            # A jaxpr of this one equation: evaluating a jaxpr is public, binding a primitive is not.
-            taken = [(v, x) for v, x in zip(eqn.invars, operands, strict=True) if not isinstance(v, jex.Literal)]
-            names = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
-            one = jex.Jaxpr((), [v for v, _ in taken], eqn.outvars, [eqn], debug_info=names)
-            outs = jax.core.eval_jaxpr(one, (), *[x for _, x in taken])
+            outs = _evaluate(body.jaxpr, body.consts, operands, visit)
         visit(eqn, outs[0] if outs else None)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [value(v) for v in jaxpr.outvars]

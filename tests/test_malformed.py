@@ -60,6 +60,7 @@ STATES = THINGS | ARRAYS | {
     "integers": np.zeros((3, 2), int), "booleans": np.zeros((3, 2), bool), "wide": np.zeros((3, 5)),
     "more": np.zeros((5, 2)), "nothing": np.zeros((3, 0)), "nested": [[0.0, 0.0]] * 3,
 }  # fmt: skip
+HOST_STATES = but(STATES, "integers", "booleans", "nested") | {"ragged": [[0.0], [0.0, 1.0]]}
 INPUTS = but(THINGS, "None") | ARRAYS | {"wide": np.zeros((3, 2)), "more": np.zeros((4, 1)), "flat": np.zeros(3)}
 WORD = THINGS | {"array": np.zeros(2), "empty": np.zeros(0), "MAP": "MAP", "": "", "True": True}
 FLAG = but(THINGS, "None") | {"0": 0, "1": 1, "array": np.zeros(2), "empty": np.zeros(0)}
@@ -94,6 +95,21 @@ FUNCTIONS = {
     "q": POINTWISE | KIND,
     "speed": POINTWISE | KIND,
     "linearize": POINTWISE,
+    "certify": {
+        "step_fn": (systems.affine, STEP),
+        "params": (AFFINE, PARAMS),
+        "hidden": (np.zeros((3, 2)), HOST_STATES),
+        "inputs": (np.zeros((3, 1)), INPUTS | {"ragged": [[0.0], [0.0, 1.0]]}),
+        **KIND,
+    },
+    "excludes": {
+        "step_fn": (systems.affine, STEP),
+        "params": (AFFINE, PARAMS),
+        "center": (np.zeros((3, 2)), HOST_STATES),
+        "radius": (1e-3, but(THINGS, "3") | {"-1": -1.0, "infinite": np.inf, "1j": 1j, "more": np.ones(4)}),
+        "inputs": (np.zeros((3, 1)), INPUTS | {"ragged": [[0.0], [0.0, 1.0]]}),
+        **KIND,
+    },
     "simulate": {
         "step_fn": (systems.affine, STEP),
         "params": (AFFINE, PARAMS),
@@ -197,6 +213,7 @@ ALSO_CALLED = {  # what a message may call an argument: by what it lies in, or b
     "arrays": ("w_rec", "w_in", "b must"),
     "candidates": ("hidden",),
     "hidden0": ("hidden",),
+    "center": ("hidden",),
     "n_inputs": ("inputs",),
     "cell": ("carry", "n_inputs"),  # what it is asked for
     "variables": ("n_inputs", "weights"),
