@@ -91,7 +91,8 @@ def find_fixed_points(
       checkpoint: folder of its own for what is finished (each 4,096 candidates; each seeded wave), made if it is not
         there. A search that was killed, at any moment, goes on from there when it is called again with the same
         arguments, and on the same device ends in the same bits as one that was not; only `report.seconds` are those of
-        the last call. `until` may change from "all" to "complete". None saves nothing.
+        the last call. `until` may change from "all" to "complete". Takes n_hidden^2 numbers for each point that lanes
+        share, and the states. None saves nothing.
       sharding: of the lanes' leading axis over devices, e.g. `NamedSharding(mesh, P("lanes"))`, whose number divides
         chunk_size; by default one device. Changes no result.
       progress: show a progress bar; changes no result.
