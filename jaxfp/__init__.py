@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "FixedPoints", "Linearization",
-    "Modes", "Report", "audit", "build_search", "certify", "excludes", "find_fixed_points", "from_arrays",
-    "from_linen", "from_nnx", "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linearize",
-    "newton_krylov", "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "take",
-    "truncated_newton",
+    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian",
+    "FixedPoints", "Linearization", "Modes", "Report", "audit", "build_search", "certified_jacobian", "certify",
+    "excludes", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
+    "levenberg_marquardt", "linearize", "newton_krylov", "q", "residual", "sample_candidates", "simulate",
+    "spectrum", "speed", "take", "tell_apart", "truncated_newton",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from jaxfp.models.adapters import from_arrays
     from jaxfp.models.flax_adapters import from_linen, from_nnx
     from jaxfp.pipeline import find_fixed_points
-    from jaxfp.proof.certificates import Certificates, certify, excludes
+    from jaxfp.proof.certificates import (
+        Certificates,
+        CertifiedJacobian,
+        certified_jacobian,
+        certify,
+        excludes,
+        tell_apart,
+    )
     from jaxfp.search.candidates import sample_candidates
     from jaxfp.search.dedupe import take
     from jaxfp.search.engine import build_search
@@ -34,7 +41,8 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "Audit audit": "analysis.completeness", "Linearization linearize": "analysis.linearization",
         "Modes spectrum": "analysis.modes", "q residual simulate speed": "dynamics",
         "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",
-        "find_fixed_points": "pipeline", "Certificates certify excludes": "proof.certificates",
+        "find_fixed_points": "pipeline",
+        "Certificates CertifiedJacobian certified_jacobian certify excludes tell_apart": "proof.certificates",
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",
         "gauss_newton_krylov newton_krylov truncated_newton": "search.solvers.newton_krylov",

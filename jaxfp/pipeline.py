@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import arguments, checkpoints, completion, dynamics, program
-from jaxfp.proof import boxes
+from jaxfp.proof import boxes, certificates
 from jaxfp.proof.interval import Interval
 from jaxfp.search import candidates as seeding
 from jaxfp.search import dedupe, engine, judgment, polish, zeros
@@ -36,6 +36,8 @@ from jaxfp.types import (
 )
 
 _MATRICES = 4  # of n_hidden^2 numbers that a state with its Jacobian takes
+_NEAR = 1e-3  # relative to 1 + ||h||: closer points are told apart by proof
+_RELATIONS = {"same": 1, "different": -1, "undecided": 0}
 _N_SPEEDS = 128  # candidates whose speed is taken: their median is a scale
 _KINDS = (zeros.Zeros, zeros.Factors, judgment.Ended, judgment.Judged, FixedPoints)  # that a checkpoint holds
 
@@ -78,7 +80,8 @@ def find_fixed_points(
       slow_tolerance: the papers' other mode. Each lane stops as soon as its q is below this, and what is not at the
         rounding floor is SLOW there, so that points spread over a slow manifold.
       unique_tolerance: distance within which two points are one, activation units; by default what the polish
-        resolves: 4 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points.
+        resolves: 4 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points. FIXED points within
+        1e-3 (1 + ||h||) of each other are then the same or different by proof, where there is one; the report says.
       until: "all": every candidate is searched once. "complete": then waves seeded from the points found follow,
         until for each input (a) the index sum is +1 with every sign certain, (b) after that one whole seeded wave
         added no point, and (b') such waves found nine tenths of the known saddles again; without a degree guarantee,
@@ -164,7 +167,37 @@ def find_fixed_points(
             began = time.perf_counter()
             points = completion.complete(problem, wave.known, report, candidates, key, keep)
             report.seconds["seeded waves"] = time.perf_counter() - began
+        points = _told_apart(step_fn, wide, points, kind)
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
+
+
+def _told_apart(step_fn: StepFn, params: Params, points: FixedPoints, kind: Kind) -> FixedPoints:
+    """Points that are close to each other, the same or different by proof where there is one."""
+    fixed = np.flatnonzero((points.status == FIXED) & points.isolated)
+    hidden, inputs = points.hidden[fixed], None if points.inputs is None else points.inputs[fixed]
+    near = _NEAR * (1 + np.linalg.norm(hidden, axis=1))
+    owner = dedupe.representatives(hidden, inputs, points.q[fixed], near)
+    close = np.isin(owner, owner[owner != np.arange(len(owner))])
+    rows, owner = fixed[close], owner[close]
+    if not len(rows):
+        return points
+    inputs = None if points.inputs is None else points.inputs[rows]
+    pair = np.triu(owner[:, None] == owner[None], 1)
+    try:
+        relation = certificates.tell_apart(
+            certificates.certify(step_fn, params, points.hidden[rows], inputs, kind=kind)
+        )
+    except NotImplementedError:  # an operation that has no interval rule
+        relation = np.zeros(pair.shape, int)
+    counts = {name: int((relation[pair] == code).sum()) for name, code in _RELATIONS.items()}
+    n_hits, keep = points.n_hits.copy(), np.ones(len(points.hidden), bool)
+    for i, j in zip(*np.nonzero(pair & (relation == 1)), strict=True):
+        if keep[rows[i]] and keep[rows[j]]:
+            best, other = sorted((rows[i], rows[j]), key=lambda row: points.q[row])
+            n_hits[best] += n_hits[other]
+            keep[other] = False
+    report = points.report._replace(near_pairs=counts)
+    return dedupe.take(points._replace(n_hits=n_hits, report=report), keep)
 
 
 def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -60,6 +60,8 @@ class Report(NamedTuple):
       seconds: wall time by stage, compilation included.
       n_products: mean number of evaluations of r and of products with its Jacobian that the search of a candidate took;
         NaN for a solver that forms the Jacobian.
+      near_pairs: pairs of FIXED points close to each other, by what became of them: "same" and "different" are proved;
+        "undecided" ones are told apart by tolerance alone.
     """
 
     kind: Kind
@@ -80,6 +82,7 @@ class Report(NamedTuple):
     n_steps: dict[str, float]
     seconds: dict[str, float]
     n_products: float = float("nan")
+    near_pairs: dict[str, int] = {}  # noqa: RUF012
 
 
 class FixedPoints(NamedTuple):

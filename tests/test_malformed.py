@@ -75,6 +75,8 @@ SOLVER = but(THINGS, "None") | {"class": jaxfp.gradient, "optimizer": optax.sgd(
                                 "halves": jaxfp.levenberg_marquardt()._replace(step=None),
                                 "unhashable": jaxfp.levenberg_marquardt()._replace(init=Unhashable())}  # fmt: skip
 DRAWN = {"noisy": systems.noisy}
+PROOF = jaxfp.Certificates(np.ones(3, bool), np.full(3, 1e-9), np.ones(3), np.zeros((3, 2)))
+INPUTS_OF_EACH = but(INPUTS, "wide") | {"ragged": [[0.0], [0.0, 1.0]]}
 CELL = nnx.GRUCell(2, 3, rngs=nnx.Rngs(0))
 LINEN = nn.GRUCell(features=3)
 VARIABLES = LINEN.init(KEY, jnp.zeros(3), jnp.zeros(2))
@@ -109,6 +111,16 @@ FUNCTIONS = {
         "radius": (1e-3, but(THINGS, "3") | {"-1": -1.0, "infinite": np.inf, "1j": 1j, "more": np.ones(4)}),
         "inputs": (np.zeros((3, 1)), INPUTS | {"ragged": [[0.0], [0.0, 1.0]]}),
         **KIND,
+    },
+    "certified_jacobian": {
+        "step_fn": (systems.affine, STEP),
+        "params": (AFFINE, PARAMS),
+        "proof": (PROOF, but(THINGS, "3") | {"tuple": tuple(PROOF), "array": np.zeros((3, 2))}),
+        "inputs": (np.zeros((3, 1)), INPUTS),
+    },
+    "tell_apart": {
+        "proof": (PROOF, but(THINGS, "3") | {"tuple": tuple(PROOF), "array": np.zeros((3, 2))}),
+        "inputs": (None, INPUTS_OF_EACH),
     },
     "simulate": {
         "step_fn": (systems.affine, STEP),

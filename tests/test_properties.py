@@ -135,7 +135,7 @@ def test_what_is_saved_is_what_is_loaded(arrays, provenance, compressed, fortran
     st.integers(0, 1000),
 )
 def test_the_index_sum_of_affine_systems(slopes, seed):
-    """One point of h' = A h, A with these eigenvalues in any directions: its index is prod sign(1 - a), of a flow -a."""
+    """One point of h' = A h, A with these eigenvalues in any directions: its index is prod sign(1 - a), or of -a."""
     turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(slopes), len(slopes))))
     jacobian = (turn * slopes) @ turn.T
     origin = (np.zeros((1, len(slopes))), None)

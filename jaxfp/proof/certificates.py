@@ -56,6 +56,19 @@ class Certificates(NamedTuple):
     center: np.ndarray
 
 
+class CertifiedJacobian(NamedTuple):
+    """The Jacobian at fixed points that were proved to exist.
+
+    Attributes:
+      jacobian: (n_points, n_hidden, n_hidden) dF/dh; NaN where no fixed point was proved.
+      error: (n_points,) bound of || dF/dh at the fixed point - jacobian || in the Frobenius norm, and so in the 2-norm;
+        infinite where no fixed point was proved.
+    """
+
+    jacobian: np.ndarray
+    error: np.ndarray
+
+
 def certify(
     step_fn: StepFn, params: Params, hidden: Array, inputs: Array | None = None, *, kind: Kind = "map"
 ) -> Certificates:
@@ -129,6 +142,86 @@ def excludes(
         raise ValueError(f"radius must be {wanted}; got {arguments.came(radius)}.")
     (proved,) = _prove(step_fn, params, kind, _exclude_chunk, center, inputs, np.broadcast_to(radii, len(center)))
     return proved[0] if single else proved
+
+
+def certified_jacobian(
+    step_fn: StepFn, params: Params, proof: Certificates, inputs: Array | None = None
+) -> CertifiedJacobian:
+    """The Jacobian at the fixed points themselves, not at states near them, with a bound on its error.
+
+    Args:
+      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
+      params: pytree that `step_fn` understands.
+      proof: result of `certify`.
+      inputs: as given to `certify`.
+
+    Returns:
+      CertifiedJacobian. With it `spectrum(result.jacobian, jacobian_error=result.error)` speaks of the fixed points.
+
+    Raises:
+      ValueError: for wrong shapes.
+      NotImplementedError: if the step uses an operation without an interval rule; it is named.
+
+    Example:
+      >>> proof = certify(lambda p, h, u: p * h**2, 0.5, np.array([[2.0]]))
+      >>> result = certified_jacobian(lambda p, h, u: p * h**2, 0.5, proof)
+      >>> result.jacobian.round(9).tolist(), bool(result.error[0] < 1e-14)
+      ([[[2.0]]], True)
+    """
+    _check_proof(proof)
+    center, inputs = _checked("proof", step_fn, params, proof.center, inputs, "map")
+    radius = np.where(proof.exists, proof.error_radius, np.nan)
+    return CertifiedJacobian(*_prove(step_fn, params, "flow", _jacobian_chunk, center, inputs, radius))
+
+
+def tell_apart(proof: Certificates, inputs: Array | None = None) -> np.ndarray:
+    """Which certified points are the same fixed point, by proof alone.
+
+    Two are the same if the existence ball of one lies inside the uniqueness ball of the other, different if their
+    existence balls are disjoint or their inputs differ; anything else is undecided.
+
+    Args:
+      proof: result of `certify`.
+      inputs: None, or (n_points, n_inputs).
+
+    Returns:
+      (n_points, n_points) int: 1 the same, -1 different, 0 undecided. A point that is not certified is only known to
+      be itself.
+
+    Raises:
+      ValueError: if proof is no result of `certify`, or inputs do not fit it.
+
+    Example:
+      >>> proof = certify(lambda p, h, u: p * h**2, 0.5, np.array([[2.0], [2.0 + 1e-6], [0.0]]))
+      >>> tell_apart(proof).tolist()
+      [[1, 1, -1], [1, 1, -1], [-1, -1, 1]]
+    """
+    _check_proof(proof)
+    n_points = len(proof.exists)
+    if inputs is not None:
+        wanted = f"None or ({n_points}, n_inputs), a row for each point of proof"
+        inputs = arguments.as_numpy("inputs", inputs, wanted)
+        if inputs.ndim != 2 or len(inputs) != n_points:
+            raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
+    relation = np.zeros((n_points, n_points), int)
+    for i in range(n_points):
+        apart = np.abs(proof.center - proof.center[i]).max(axis=1, initial=0.0)
+        both = proof.exists & proof.exists[i]
+        own, other = proof.error_radius[i], proof.error_radius
+        inside = interval.up(apart + own) <= interval.down(proof.unique_radius)
+        inside |= interval.up(apart + other) <= interval.down(proof.unique_radius[i])
+        relation[i] = np.where(
+            both & inside, 1, np.where(both & (interval.down(apart) > interval.up(own + other)), -1, 0)
+        )
+    if inputs is not None:
+        relation[(inputs[:, None] != inputs[None]).any(axis=-1)] = -1
+    relation[np.diag_indices(n_points)] = 1
+    return relation
+
+
+def _check_proof(proof: Any) -> None:
+    if not isinstance(proof, Certificates):
+        raise ValueError(f"proof must be the result of certify, got {arguments.came(proof)}.")
 
 
 def _checked(
@@ -256,6 +349,16 @@ def _exclude_chunk(
     right = _row_sums(interval.magnitude(interval.matmul(interval.thin(rows), slopes)))
     farthest = np.maximum(radius, interval.distance(box, center).max(axis=1))  # the box was rounded outward
     return (finite & (left > interval.up(farthest[:, None] * right)).any(axis=1),)
+
+
+def _jacobian_chunk(
+    zero_of: _Bound, derivative: _Bound, center: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    slopes = interval.neg(derivative(interval.ball(center, radius[:, None])))  # D of a flow is -J
+    jacobian = np.where(np.isnan(radius)[:, None, None], np.nan, interval.middle(slopes))
+    spread = interval.distance(slopes, jacobian).reshape(len(center), -1)
+    error = interval.up(np.sqrt(interval.up((spread**2).sum(axis=1) * (1 + 2 * spread.shape[1] * _EPS))))
+    return jacobian, np.where(np.isfinite(error), error, np.inf)
 
 
 def _refined(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> np.ndarray:
