@@ -287,6 +287,9 @@ def calling(hidden: Any, inputs: Any) -> Iterator[None]:
       hidden: (n_hidden,).
       inputs: (n_inputs,) or None.
 
+    Returns:
+      A context to call it in.
+
     Raises:
       ValueError: where Python or JAX found something wrong inside; what else the user's own code raises is the user's.
 
