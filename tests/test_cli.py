@@ -399,6 +399,29 @@ def test_find_searches_a_network_in_the_layout_of_others(tmp_path, capsys):
     assert "Not used from phase.npz: rnn.w_out, x0." in capsys.readouterr().out
 
 
+def test_checkpoints_are_handed_on(tmp_path, caught, monkeypatch):
+    """--checkpoint FOLDER: the search's pieces lie below it, those of training beside them; without it nothing is."""
+    io.save(tmp_path / "w.npz", own("tanh"), {})
+    command = ["find", str(tmp_path / "w.npz"), "--cell", "tanh", "--out", str(tmp_path / "out"), "--n-candidates", "4"]
+    cli.main([*command, "--checkpoint", str(tmp_path / "kept")])
+    cli.main(command)
+    assert [call[4]["checkpoint"] for call in caught] == [tmp_path / "kept" / "search", None]
+
+    trained = []
+
+    def train_network(*_, checkpoint, **__):
+        trained.append(checkpoint)
+        return io.load_packaged("flip_flop_tanh")
+
+    monkeypatch.setattr(flip_flop, "train_network", train_network)
+    monkeypatch.setattr(flip_flop, "behaviour", lambda *_: {"sign_accuracy": 1, "memories_held": 8, "memories": 8})
+    command = ["flip-flop", "--train", "--out", str(tmp_path / "out"), "--candidates", "4", "--quiet"]
+    cli.main([*command, "--checkpoint", str(tmp_path / "kept")])
+    cli.main(command)
+    assert trained == [tmp_path / "kept" / "training", None]
+    assert [call[4]["checkpoint"] for call in caught[2:]] == [tmp_path / "kept" / "search", None]
+
+
 def test_paths_of_the_figure_stay_in_view():
     """Trajectories that run away, and candidates that are not finite, are left out of the picture."""
     step_fn, params = adapters.from_arrays("relu", {"w_rec": np.diag([2.0, 0.5])})

@@ -1,5 +1,6 @@
 """From a search to what a person reads: tables on the terminal, report.json, fixed_points.npz, figures."""
 
+import argparse
 import contextlib
 import pathlib
 import time
@@ -54,6 +55,7 @@ def analyze(
     dt: float = 1.0,
     key: jax.Array,
     progress: bool = True,
+    checkpoint: pathlib.Path | None = None,
 ) -> Analysis:
     """Search until complete, linearize, audit, certify.
 
@@ -66,6 +68,7 @@ def analyze(
       dt: duration of one step.
       key: of the seeded waves.
       progress: show a bar.
+      checkpoint: see `find_fixed_points`.
 
     Returns:
       Analysis.
@@ -78,8 +81,9 @@ def analyze(
       1
     """
     points = pipeline.find_fixed_points(
-        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress
-    )
+        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
     proof, ghost_radius = prove(step_fn, params, points, kind)
     error = np.zeros(len(points.hidden))  # of the Jacobian of the point as it is given, if that is what it is of
@@ -403,6 +407,27 @@ def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> 
     draw(figure.add_subplot(**axes))
     io.write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
     return path
+
+
+def seed(text: str) -> int:
+    """The argument of --seed.
+
+    Args:
+      text: as typed.
+
+    Returns:
+      The number.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is none that a random key can be made of.
+
+    Example:
+      >>> seed("0")
+      0
+    """
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
 
 
 def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:
