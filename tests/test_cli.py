@@ -21,7 +21,7 @@ from systems import fold
 
 from jaxfp import cli, io, pipeline
 from jaxfp.analysis import completeness, linearization, modes
-from jaxfp.cli import cache, find, flip_flop, report
+from jaxfp.cli import cache, find, flip_flop, proofs, report
 from jaxfp.models import adapters, equations
 from jaxfp.types import FIXED
 
@@ -174,7 +174,7 @@ def test_slow_points_are_listed():
     """A ghost, h' = h + 0.01 + h^2: its speed of 0.01 stands beside that of the candidates, 0.02 and 0.17."""
     ghost = pipeline.find_fixed_points(fold, 0.01, np.array([[0.1], [-0.4]]))
     linear = linearization.linearize(fold, 0.01, ghost.hidden)
-    proof, ghost_radius = report.prove(fold, 0.01, ghost, "map")
+    proof, ghost_radius = proofs.prove(fold, 0.01, ghost, "map")
     audit = completeness.audit(ghost, linear)
     analysis = report.Analysis(ghost, linear, modes.spectrum(linear.jacobian), audit, proof, ghost_radius, np.ones(2))
     console = Console(width=80, file=stringio.StringIO())

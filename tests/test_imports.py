@@ -26,7 +26,7 @@ analysis.topology analysis.continuation analysis.cycles analysis.manifolds
 completion pipeline jslds
 jaxfp
 plotting
-cli.cache cli.report cli.flip_flop cli.find cli.__init__ __main__
+cli.cache cli.proofs cli.report cli.flip_flop cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only
