@@ -141,7 +141,11 @@ def spectrum(
     wanted = f"a number, 0 or more, or one for each of {matrices.shape[:-2]}"
     errors = arguments.as_numpy("jacobian_error", 0.0 if jacobian_error is None else jacobian_error, wanted)
     errors = errors.astype(np.float64)
-    if (errors.ndim and errors.shape != matrices.shape[:-2]) or not (errors >= 0).all():
+    if (
+        isinstance(jacobian_error, bool)
+        or (errors.ndim and errors.shape != matrices.shape[:-2])
+        or not (errors >= 0).all()
+    ):
         raise ValueError(f"jacobian_error must be {wanted}, got {errors}.")
     one = _modes_of_one if k is None else functools.partial(_leading, k=int(k))
     if matrices.ndim == 2:
