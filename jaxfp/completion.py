@@ -267,7 +267,8 @@ def _looked_at(problem: judgment.Problem, known: so_far.Known, local: _Local, ke
         part = new[start : start + p.n_dense]
         padded = np.concatenate([part, np.full(p.n_dense - len(part), part[0])])  # one program
         u = None if points.inputs is None else points.inputs[padded]
-        ways, growth = _grow(p.step_fn, p.kind, p.params, points.hidden[padded], u, key)
+        params, hidden, u = dynamics.narrow((p.params, points.hidden[padded], u), p.dtype)
+        ways, growth = _grow(p.step_fn, p.kind, params, hidden, u, key)
         local.ways[part], local.growth[part] = np.asarray(ways)[: len(part)], np.asarray(growth)[: len(part)]
     return local
 
@@ -311,8 +312,9 @@ def _seeds(
     reach = 10 * np.abs(np.concatenate([usual, pool]) - center).max(axis=0)
     lower, upper = (center - reach, center + reach) if p.box is None else p.box(inputs)
     lower, upper = np.maximum(lower, center - 1e3 * (1 + reach)), np.minimum(upper, center + 1e3 * (1 + reach))
+    params, u, lower, upper = dynamics.narrow((p.params, inputs, lower, upper), p.dtype)
     anywhere = seeding.wander_candidates(
-        key_anywhere, p.step_fn, p.params, inputs, lower, upper, n_anywhere, n_time=64 if p.kind == "map" else 0
+        key_anywhere, p.step_fn, params, u, lower, upper, n_anywhere, n_time=64 if p.kind == "map" else 0
     )
     return np.concatenate([mixtures, np.asarray(anywhere), elsewhere]), steps
 
