@@ -6,8 +6,9 @@
        newton_krylov(24)         harder networks, where eight vectors do not hold the Newton step
        truncated_newton(32)      minima of q, where Newton's method on r has nowhere to go
 
-2. After each stage the lanes that landed are shared out: a representative of each cluster is taken to the last digit
-   in float64 (`zeros.refine`), and every lane that belongs to it is done. Zeros found earlier come first.
+2. Lanes that landed are shared out: a representative of each cluster is taken to the last digit in float64
+   (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way are asked every few steps whether
+   a zero known by then is sure to take them, and whether they still get anywhere.
 3. What belongs to no zero (slow points, continua, saturated gates) is settled lane by lane, again representatives
    first, and shared where the Hessian of q allows it.
 
@@ -190,8 +191,11 @@ def _search_block(
     rows = settling.no_rows(lanes.hidden.shape[1])
     looked_at = np.zeros(len(lanes.zero), int)  # is it known whether a lane shares a zero from where it is?
 
+    enough = _WAITING
+
     def share(landed: np.ndarray, q: np.ndarray) -> None:
-        nonlocal found, rows
+        nonlocal found, rows, enough
+        enough *= 2  # the zeros that most lanes lead to are found first
         found, more = _share(problem, lanes, landed, q, inputs, found)
         rows = settling.stacked(rows, more)
 
@@ -226,7 +230,7 @@ def _search_block(
             here = ~known & (landed > looked_at[rows])
             looked_at[rows[here]] = landed[here]
             waiting.append((rows[here], at.q[here]))
-            if sum(len(r) for r, _ in waiting) >= _WAITING:
+            if sum(len(r) for r, _ in waiting) >= enough:
                 share(*(np.concatenate(column) for column in zip(*waiting, strict=True)))
                 waiting.clear()
             return np.where(lanes.zero[rows] >= 0, CONVERGED, np.where(stuck, MAX_STEPS, at.status))
