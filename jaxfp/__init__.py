@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "Audit", "Certificates", "FIXED", "FixedPoints", "Linearization", "MAX_STEPS", "Modes", "NONFINITE", "REJECTED",
-    "Report", "SLOW", "audit", "build_search", "certify", "excludes", "find_fixed_points", "from_arrays",
+    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "FixedPoints", "Linearization",
+    "Modes", "Report", "audit", "build_search", "certify", "excludes", "find_fixed_points", "from_arrays",
     "from_linen", "from_nnx", "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linearize",
     "newton_krylov", "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "take",
     "truncated_newton",

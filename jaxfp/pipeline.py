@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import completion, dynamics, program
+from jaxfp.proof import boxes
+from jaxfp.proof.interval import Interval
 from jaxfp.search import candidates as seeding
 from jaxfp.search import dedupe, engine, judgment, polish
 from jaxfp.search import wave as waves
@@ -78,7 +80,8 @@ def find_fixed_points(
         added no point, and (b') such waves found nine tenths of the known saddles again; without a degree guarantee,
         until two seeded waves in a row added none, and (b').
       bounded: True if the map is known to send some box into itself (or the flow to point inward on a ball). None:
-        ask `step_fn.bounded`, for a map; adapters know.
+        ask `step_fn.bounded`, for a map; adapters know. Else it is proved, where it can be (`proof.boxes`). False: do
+        not ask.
       chunk_size: lanes in flight at once; by default as many as fit into 2 MiB, up to 128, on a CPU (its cache) and
         into 1 GiB on an accelerator. Changes no result.
       sharding: of the lanes' leading axis over devices, e.g. `NamedSharding(mesh, P("lanes"))`, whose number divides
@@ -110,7 +113,7 @@ def find_fixed_points(
     with jax.enable_x64(True):
         wide = dynamics.widen(params)
         read = _read(step_fn, wide, candidates, inputs)
-        box, known, known_by = _who_knows_the_box(step_fn, wide, kind, bounded)
+        box, known, known_by = _who_knows_the_box(step_fn, wide, kind, bounded, candidates.shape[1], inputs)
         dtype = candidates.dtype if jnp.finfo(candidates.dtype).bits >= 32 else np.dtype(np.float32)
         n_hidden = candidates.shape[1]
         problem = judgment.Problem(
@@ -208,12 +211,12 @@ def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.nd
 
 
 def _who_knows_the_box(
-    step_fn: StepFn, params: Params, kind: Kind, bounded: bool | None
+    step_fn: StepFn, params: Params, kind: Kind, bounded: bool | None, n_hidden: int, inputs: np.ndarray | None
 ) -> tuple[Any, bool | None, str]:
     """The box (a function of one input) where there is one to test against, and who vouches for it."""
     knows = kind == "map" and bool(getattr(step_fn, "bounded", False))  # adapters speak of the map F, not of x' = F
 
-    def box(inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+    def box(inputs: Any) -> boxes.Box:
         lower, upper = step_fn.box(params, inputs)  # type: ignore[attr-defined]
         return np.asarray(lower), np.asarray(upper)
 
@@ -221,7 +224,18 @@ def _who_knows_the_box(
         return box if knows else None, True, "the caller says that it sends a box into itself"
     if bounded is None and knows:
         return box, True, "the cell is known to send a box into itself"
-    return None, None, "it is not known that this step function sends a box into itself"
+    nobody = (None, None, "it is not known that this step function sends a box into itself")
+    if bounded is not None:
+        return nobody
+    try:
+        prove = boxes.build_box(step_fn, params, n_hidden, None if inputs is None else inputs.shape[1], kind=kind)
+        proved = prove(None if inputs is None else Interval(inputs.min(axis=0), inputs.max(axis=0)))
+    except NotImplementedError as error:  # an operation that has no interval rule
+        return None, None, f"{nobody[2]}: {error}"
+    if proved is None:
+        return nobody
+    inward = "sends a box into itself" if kind == "map" else "points inward on a box"
+    return lambda _: proved, True, f"it is proved that it {inward}"
 
 
 def _first_report(

@@ -16,7 +16,7 @@ MAX_LINES = 450
 # a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no figures and no cli.
 WRITTEN = """
 types compiling program dynamics
-proof.interval proof.rules proof.enclosure proof.certificates
+proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient

@@ -15,6 +15,7 @@ the whole box, both branches are taken into the hull; in F itself that also mean
 (`jumps`), and then the mean value theorem says nothing.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from jaxfp.proof.rules import Value
 from jaxfp.types import Params, StepFn
 
 Enclosure = Callable[[Interval, np.ndarray | None], Interval]
+Apply = Callable[[Any, Any, list[Any]], list[Any]]
 _EPS = 2.0**-52
 
 _tanh_slope = jex.Primitive("tanh_slope")
@@ -105,37 +107,98 @@ def build_enclosures(
     leaves = jax.tree.leaves(params)
     hidden = jax.ShapeDtypeStruct((n_boxes, n_hidden), np.float64)
     drive = None if n_inputs is None else jax.ShapeDtypeStruct((n_boxes, n_inputs), np.float64)
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (hidden, drive))
-    traced = jax.make_jaxpr(step_fn)(params, *one)
-    shapes = [aval.shape for aval in traced.out_avals]
-    if shapes != [(n_hidden,)]:
-        raise ValueError(f"step_fn must return the shape of hidden, {(n_hidden,)}, it returned {str(shapes)[1:-1]}.")
-
-    def faithful(leaves: list[Any], hidden: Any, drive: Any) -> Any:
-        return _faithful(traced.jaxpr, traced.consts, jax.tree.leaves((leaves, hidden, drive)))[0]
+    plain = faithful(step_fn, params, n_hidden, n_inputs)
 
     def enclosure(function: Any, may_jump: bool) -> Enclosure:
         program_ = jax.make_jaxpr(jax.vmap(function, (None, 0, 0)))(leaves, hidden, drive)
         constants = [np.asarray(leaf) for leaf in leaves]
+        rule = functools.partial(apply, may_jump)
 
         def enclose(box: Interval, inputs: np.ndarray | None) -> Interval:
             arguments: list[Value] = [*constants, box, *([] if inputs is None else [inputs])]
             with np.errstate(all="ignore"):  # overflow, NaN and 0 / 0 have their meaning here
-                return rules.as_interval(evaluate(program_.jaxpr, program_.consts, arguments, may_jump)[0])
+                return rules.as_interval(evaluate(program_.jaxpr, program_.consts, arguments, rule)[0])
 
         return enclose
 
-    return enclosure(faithful, False), enclosure(jax.jacfwd(faithful, argnums=1), True)
+    return enclosure(plain, False), enclosure(jax.jacfwd(plain, argnums=1), True)
 
 
-def evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], may_jump: bool) -> list[Value]:
-    """Evaluate a jaxpr on intervals and exact values.
+def faithful(step_fn: StepFn, params: Params, n_hidden: int, n_inputs: int | None) -> Callable[..., jax.Array]:
+    """The same step of plain differentiable primitives alone. Needs x64 in scope.
 
     Args:
-      jaxpr: of primitives that have a rule, or whose operands are all exact.
+      step_fn: map `(params, hidden, inputs) -> hidden`.
+      params: pytree of float64 (or integer) arrays.
+      n_hidden: the length of the state.
+      n_inputs: the length of the drive, or None.
+
+    Returns:
+      Function of the leaves of params, hidden (n_hidden,) and inputs (n_inputs,) or None.
+
+    Raises:
+      ValueError: if the step does not return the shape of the state.
+
+    Example:
+      >>> with jax.enable_x64(True):
+      ...     plain = faithful(lambda p, h, u: jax.lax.stop_gradient(p * h), 2.0, 1, None)
+      ...     jax.jacfwd(plain, argnums=1)([2.0], jnp.ones(1), None).tolist()
+      [[2.0]]
+    """
+    hidden = jax.ShapeDtypeStruct((n_hidden,), np.float64)
+    drive = None if n_inputs is None else jax.ShapeDtypeStruct((n_inputs,), np.float64)
+    traced = jax.make_jaxpr(step_fn)(params, hidden, drive)
+    shapes = [aval.shape for aval in traced.out_avals]
+    if shapes != [(n_hidden,)]:
+        raise ValueError(f"step_fn must return the shape of hidden, {(n_hidden,)}, it returned {str(shapes)[1:-1]}.")
+    return lambda *arguments: _faithful(traced.jaxpr, traced.consts, jax.tree.leaves(arguments))[0]
+
+
+def evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], rule: Apply) -> list[Any]:
+    """Evaluate a jaxpr on values of another kind, entering plain calls.
+
+    Args:
+      jaxpr: the program.
       consts: its constants, exact.
-      arguments: Interval or exact array each.
+      arguments: Interval or exact array each, or whatever `rule` understands.
+      rule: from (jaxpr, equation, operands) to the values of the equation's outputs, see `apply`.
+
+    Returns:
+      A value for each output.
+
+    Raises:
+      NotImplementedError: for a primitive without a rule.
+
+    Example:
+      >>> x = Interval(-np.ones(1), 2 * np.ones(1))
+      >>> (square,) = evaluate(jax.make_jaxpr(jnp.square)(1.0).jaxpr, (), [x], functools.partial(apply, False))
+      >>> square.lower.tolist(), square.upper.round(12).tolist()
+      ([0.0], [4.0])
+    """
+    values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+    last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if not isinstance(v, jex.Literal)}
+
+    def value(atom: Any) -> Any:
+        return np.asarray(atom.val) if isinstance(atom, jex.Literal) else values[atom]
+
+    kept = {v for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
+    for i, eqn in enumerate(jaxpr.eqns):
+        operands, body = [value(v) for v in eqn.invars], program.called(eqn)
+        outs = evaluate(body.jaxpr, body.consts, operands, rule) if body is not None else rule(jaxpr, eqn, operands)
+        values.update(zip(eqn.outvars, outs, strict=True))
+        for v in {v for v in eqn.invars if not isinstance(v, jex.Literal) and last[v] == i} - kept:
+            del values[v]  # matrices for every box: what is not needed again is not kept
+    return [value(v) for v in jaxpr.outvars]
+
+
+def apply(may_jump: bool, jaxpr: Any, eqn: Any, operands: list[Value]) -> list[Value]:
+    """The outputs of one equation on intervals and exact values.
+
+    Args:
       may_jump: take the hull of both branches where a comparison is undecided; otherwise say NaN, unknown.
+      jaxpr: that holds the equation.
+      eqn: its primitive has a rule, or its operands are all exact.
+      operands: Interval or exact array each.
 
     Returns:
       Interval or exact array for each output.
@@ -144,30 +207,11 @@ def evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], may_
       NotImplementedError: for a primitive without a rule.
 
     Example:
-      >>> x = Interval(-np.ones(1), 2 * np.ones(1))
-      >>> (square,) = evaluate(jax.make_jaxpr(jnp.square)(1.0).jaxpr, (), [x], False)
-      >>> square.lower.tolist(), square.upper.round(12).tolist()
-      ([0.0], [4.0])
+      >>> jaxpr = jax.make_jaxpr(jnp.abs)(1.0).jaxpr
+      >>> apply(False, jaxpr, jaxpr.eqns[0], [Interval(-np.ones(1), np.ones(1))])[0].lower.tolist()
+      [0.0]
     """
-    values: dict[Any, Value] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
-    last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if not isinstance(v, jex.Literal)}
-
-    def value(atom: Any) -> Value:
-        return np.asarray(atom.val) if isinstance(atom, jex.Literal) else values[atom]
-
-    kept = {v for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
-    for i, eqn in enumerate(jaxpr.eqns):
-        values.update(zip(eqn.outvars, _outputs(jaxpr, eqn, [value(v) for v in eqn.invars], may_jump), strict=True))
-        for v in {v for v in eqn.invars if not isinstance(v, jex.Literal) and last[v] == i} - kept:
-            del values[v]  # matrices for every box: what is not needed again is not kept
-    return [value(v) for v in jaxpr.outvars]
-
-
-def _outputs(jaxpr: Any, eqn: Any, operands: list[Value], may_jump: bool) -> list[Value]:
     name = eqn.primitive.name
-    body = program.called(eqn)
-    if body is not None:
-        return evaluate(body.jaxpr, body.consts, operands, may_jump)
     rule = rules.RULES.get(name)
     if all(not isinstance(x, Interval) for x in operands) and (
         rule is None or name in rules.EXACT or not any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in eqn.outvars)
