@@ -38,8 +38,8 @@ def affine(params: None, h: Any, u: Any) -> jax.Array:
     return A[0] @ h + b[0]
 
 
-def tanh(params: None, h: Any, u: Any) -> jax.Array:
-    """One step, h' = tanh(W h + b), driven likewise."""
+def squashed(params: None, h: Any, u: Any) -> jax.Array:
+    """One step, tanh(W h + b)."""
     W, b = _matrices(u, len(h), 1)
     return jnp.tanh(W[0] @ h + b[0])
 
@@ -51,7 +51,7 @@ def gru(params: None, h: Any, u: Any) -> jax.Array:
     return z * h + (1 - z) * jnp.tanh(W @ (r * h) + b)
 
 
-STEPS = {"affine": affine, "tanh": tanh, "gru": gru}
+STEPS = {"affine": affine, "tanh": squashed, "gru": gru}
 
 
 def _matrices(u: Any, n: int, k: int) -> tuple[Any, Any]:
@@ -78,26 +78,26 @@ def draw(rng: np.random.Generator, family: str, n: int) -> tuple[np.ndarray, np.
     return np.concatenate([W.ravel(), V.ravel(), R.ravel(), np.arctanh(h) - W @ (r * h), c, d]), h
 
 
-def exactly(family: str, u: Sequence[float], n: int) -> Callable[[Point], tuple[Point, Any]]:
-    """F and its Jacobian, written once more in mpmath."""
+def written_again(ctx: Any, family: str, u: Sequence[float], n: int) -> Callable[[Point], tuple[Point, Any]]:
+    """F and its Jacobian once more, in the arithmetic of `mpmath.mp` or `mpmath.fp`."""
     k = 3 if family == "gru" else 1
-    numbers = [mpmath.mpf(float(x)) for x in u]
+    numbers = [ctx.mpf(float(x)) for x in u]
     matrices = [[numbers[(m * n + i) * n : (m * n + i + 1) * n] for i in range(n)] for m in range(k)]
     offsets = [numbers[k * n * n + m * n : k * n * n + (m + 1) * n] for m in range(k)]
 
     def product(m: int, h: Point) -> Point:
-        return [mpmath.fdot(row, h) + b for row, b in zip(matrices[m], offsets[m], strict=True)]
+        return [ctx.fdot(row, h) + b for row, b in zip(matrices[m], offsets[m], strict=True)]
 
     def evaluate(h: Point) -> tuple[Point, Any]:
         W = matrices[0]
         if family == "affine":
             return product(0, h), W
         if family == "tanh":
-            t = [mpmath.tanh(a) for a in product(0, h)]
+            t = [ctx.tanh(a) for a in product(0, h)]
             return t, [[(1 - t[i] ** 2) * W[i][j] for j in range(n)] for i in range(n)]
         _, V, R = matrices
-        z, r = ([1 / (1 + mpmath.exp(-a)) for a in product(m, h)] for m in (1, 2))
-        t = [mpmath.tanh(a) for a in product(0, [r[i] * h[i] for i in range(n)])]
+        z, r = ([1 / (1 + ctx.exp(-a)) for a in product(m, h)] for m in (1, 2))
+        t = [ctx.tanh(a) for a in product(0, [r[i] * h[i] for i in range(n)])]
         inner = [[(r[i] if i == j else 0) + h[i] * r[i] * (1 - r[i]) * R[i][j] for j in range(n)] for i in range(n)]
         J = [
             [
@@ -114,7 +114,7 @@ def exactly(family: str, u: Sequence[float], n: int) -> Callable[[Point], tuple[
 
 
 def newton(evaluate: Callable[[Point], tuple[Point, Any]], start: Sequence[Any]) -> Point | None:
-    """The fixed point that Newton's method finds, or None."""
+    """The fixed point that Newton's method finds in mpmath, or None."""
     h = [mpmath.mpf(x) for x in start]
     for _ in range(60):
         value, J = evaluate(h)
@@ -132,6 +132,23 @@ def newton(evaluate: Callable[[Point], tuple[Point, Any]], start: Sequence[Any])
     return None
 
 
+def approached(evaluate: Callable[[Point], tuple[Point, Any]], start: np.ndarray) -> np.ndarray | None:
+    """Where it gets in float64, or None."""
+    h = start
+    for _ in range(40):
+        value, J = evaluate(h.tolist())
+        try:
+            move = np.linalg.solve(np.eye(len(h)) - np.array(J), np.array(value) - h)
+        except np.linalg.LinAlgError:
+            return h
+        if not np.abs(move).max() < 1e6:
+            return None
+        h = h + move
+        if np.abs(move).max() < 1e-14:
+            break
+    return h
+
+
 def between(x: Sequence[Any], y: Sequence[Any]) -> Any:
     """Their distance in the max-norm."""
     return max(abs(a - b) for a, b in zip(x, y, strict=True))
@@ -139,17 +156,18 @@ def between(x: Sequence[Any], y: Sequence[Any]) -> Any:
 
 def known_points(family: str, u: np.ndarray, h: np.ndarray, rng: np.random.Generator) -> list[Point]:
     """Fixed points that Newton's method finds from a state and from both sides of it, near and far."""
-    evaluate = exactly(family, u, len(h))
-    starts = [h.tolist()]
+    roughly, evaluate = (written_again(ctx, family, u, len(h)) for ctx in (mpmath.fp, mpmath.mp))
+    starts = [h]
     if family != "affine":
-        with np.errstate(all="ignore"):
-            _, J = evaluate(starts[0])
-        D = np.eye(len(h)) - np.array(J, dtype=float)
-        flat = np.linalg.svd(D)[2][-1]  # where I - J is small: the other point of a pair lies along it
-        starts += [(h + sign * 10.0**-k * flat).tolist() for k in (1, 3, 5) for sign in (-1, 1)]
+        flat = np.linalg.svd(np.eye(len(h)) - np.array(roughly(h.tolist())[1]))[2][-1]
+        # Where I - J is small: the other point of a pair lies along it.
+        starts += [h + sign * 10.0**-k * flat for k in (1, 3, 5) for sign in (-1, 1)]
+    with np.errstate(all="ignore"):
+        ends = [end for end in (approached(roughly, start) for start in starts) if end is not None]
+    ends = [end for i, end in enumerate(ends) if all(np.abs(end - other).max() > 1e-13 for other in ends[:i])]
     found: list[Point] = []
-    for start in starts:
-        point = newton(evaluate, start)
+    for end in ends:
+        point = newton(evaluate, end.tolist())
         if point is not None and all(between(point, other) > _APART for other in found):
             found.append(point)
     return found
@@ -183,7 +201,7 @@ def judge(family: str, n: int, n_systems: int, seed: int) -> dict[str, Any]:
         if not proof.exists[row]:
             continue
         center = [mpmath.mpf(float(x)) for x in proof.center[row]]
-        point = newton(exactly(family, systems[i][0], n), center)
+        point = newton(written_again(mpmath.mp, family, systems[i][0], n), center)
         if point is None or between(point, center) > float(proof.error_radius[row]):
             counts["wrong_existence"] += 1
             continue

@@ -33,6 +33,7 @@ from jaxfp.types import Array, Kind, Params, StepFn
 _EPS = 2.0**-52
 _ELEMENTS = 2**17  # of a Jacobian's entries at once: 1 MiB an array, what a core's cache holds
 _MOVED = 1e-4  # relative to 1 + |h|: a center is refined, another point is not looked for
+_AROUND = 1e-14  # likewise
 _FIRST_RADIUS = 1e-3  # relative to 1 + |h|
 _LARGEST_RADIUS = 1e3  # likewise
 _SMALLEST = 1e-290
@@ -197,7 +198,7 @@ def _certify_chunk(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> t
     """exists, error_radius, unique_radius, center."""
     center = _refined(zero_of, derivative, hidden)
     scale = 1 + np.abs(center).max(axis=1)
-    slope = interval.middle(derivative(interval.thin(center)))
+    slope = interval.middle(derivative(interval.ball(center, _AROUND * scale[:, None])))  # of both sides of a kink
     inverse = _inverse(slope)
     step = interval.matmul(interval.thin(inverse), _column(zero_of(interval.thin(center))))
     newton = interval.magnitude(step)[..., 0].max(axis=1)  # Y
@@ -228,11 +229,20 @@ def _certify_chunk(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> t
 
     try_radius(2 * newton + _SMALLEST)
     radius = _FIRST_RADIUS * scale
+    good, bad = (
+        np.zeros(len(center)),
+        np.full(len(center), np.inf),
+    )  # the largest that proved, the smallest that did not
     for _ in range(_ROUNDS):
         # Z grows about linearly: aim at 9 tenths of where it would reach 1, from a radius where it was finite.
         z = try_radius(radius)
+        good, bad = np.where(unique >= radius, radius, good), np.where(unique >= radius, bad, radius)
         aim = 0.9 * (1 - at_center) / np.maximum((z - at_center) / radius, 1e-300)
-        radius = np.clip(np.where(np.isfinite(z), aim, radius / 32), _SMALLEST, _LARGEST_RADIUS * scale)
+        aim = np.where(np.isfinite(z), aim, radius / 32)
+        # It may grow faster, or level off: stay between what proved and what did not.
+        quarter = np.where((good > 0) & np.isfinite(bad), (bad / good) ** 0.25, 1.0)
+        aim = np.where(quarter > 1, np.clip(aim, good * quarter, bad / quarter), aim)
+        radius = np.clip(aim, _SMALLEST, _LARGEST_RADIUS * scale)
     try_radius(radius)
     return exists, error, unique, center
 
