@@ -273,7 +273,7 @@ def test_each_point_has_its_own_drive():
 
 
 def test_a_far_ball_is_excluded_by_the_range_of_the_step():
-    """A tanh never leaves [-1, 1], whatever its slope: a ball of radius 3 around 5 holds no point, nor across a jump."""
+    """A tanh never leaves [-1, 1], whatever its slope: a ball of radius 3 around 5 has no point, nor over a jump."""
     assert jaxfp.excludes(systems.scalar_tanh, 1.5, np.array([5.0]), 3.0)
     assert not jaxfp.excludes(systems.scalar_tanh, 1.5, np.array([5.0]), 4.2)
     assert jaxfp.excludes(lambda p, h, u: jnp.tanh(h) + 0 * h[::-1] * jnp.sign(h - 5), None, np.array([9.0, 7.0]), 1.0)

@@ -63,7 +63,7 @@ def _loop(p, h, u):
 def _constants(p, h, u):
     eigenvalues = jnp.sort(p[0])
     order = jnp.argsort(p[0])
-    mask = (jnp.arange(N) % 2 == 0) & ~(jnp.arange(N) > 2)
+    mask = (jnp.arange(N) % 2 == 1) & ~(jnp.arange(N) > 2)
     n = jnp.minimum(jnp.uint32(2), jnp.arange(N, dtype=jnp.uint32)).astype(h.dtype)
     scaled = lax.erf_inv(p[1]) * lax.while_loop(lambda x: x < 3.0, lambda x: x + 1.0, 0.0)
     return jnp.where(mask, eigenvalues * h[order], n + scaled * h**2)

@@ -185,6 +185,17 @@ def test_sums_along_an_axis_are_held(x):
         assert holds(running, sum(highs[: k + 1]), k)
 
 
+def test_long_sums_that_cancel_are_held():
+    """The error of 400 additions is more than the rounding of the last: 100 sums whose terms nearly cancel."""
+    x = RNG.normal(size=(100, 400)) * 10.0 ** RNG.uniform(-6, 6, (100, 400))
+    x[:, 200:] = -x[:, 199::-1] * (1 + 1e-13)
+    whole, running = interval.total(interval.thin(x), (1,)), interval.running_total(interval.thin(x), 1)
+    for i, row in enumerate(x.tolist()):
+        exact = list(itertools.accumulate(map(Fraction, row)))
+        assert holds(whole, exact[-1], i)
+        assert all(holds(running, total, (i, k)) for k, total in enumerate(exact))
+
+
 @pytest.mark.parametrize("scale", [0, 30, 150])
 @pytest.mark.parametrize("width", [0.0, 1e-12, 1.0])
 def test_matrix_products_are_held(scale, width):
