@@ -203,6 +203,24 @@ def test_a_jump_is_not_certified_across_and_is_beside(name):
     assert not jaxfp.excludes(JUMPS[name], None, np.zeros(1), 1.5)
 
 
+def test_nothing_is_excluded_behind_a_jump():
+    """The step is -10 left of 0.5 and 1 right of it: seen from 0, the slope alone would exclude the point at 1."""
+    step = lambda p, h, u: jnp.where(h > 0.5, 1.0, -10.0) * jnp.ones_like(h)  # noqa: E731
+    assert not jaxfp.excludes(step, None, np.zeros(1), 2.0)
+    assert jaxfp.excludes(step, None, np.zeros(1), 0.4)
+
+
+@pytest.mark.parametrize(("factor", "proves"), [(0.0, False), (0.7, True), (1.3, True), (2.5, False)])
+def test_a_bad_inverse_costs_certificates_and_never_truth(monkeypatch, factor, proves):
+    """Whatever matrix stands for the inverse of I - J: without one that is near nothing is proved."""
+    inverse = certificates._inverse
+    monkeypatch.setattr(certificates, "_inverse", lambda matrices: factor * inverse(matrices))
+    proof = jaxfp.certify(systems.scalar_tanh, 1.5, np.array([[0.8585597]]))
+    assert proof.exists.tolist() == [proves]
+    assert abs(proof.center[0, 0] - 0.8585596366401104) <= proof.error_radius[0] + 2e-16
+    assert proof.unique_radius[0] < 0.85856
+
+
 def test_a_kink_is_certified_across():
     """The step 0.5 |h| has one point, at its kink; relu(h) / 2 - 0.1 has one beside it."""
     assert jaxfp.certify(lambda p, h, u: 0.5 * jnp.abs(h), None, np.zeros((1, 2))).exists.all()
