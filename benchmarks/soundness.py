@@ -136,11 +136,13 @@ def approached(evaluate: Callable[[Point], tuple[Point, Any]], start: np.ndarray
     """Where it gets in float64, or None."""
     h = start
     for _ in range(40):
-        value, J = evaluate(h.tolist())
         try:
+            value, J = evaluate(h.tolist())
             move = np.linalg.solve(np.eye(len(h)) - np.array(J), np.array(value) - h)
         except np.linalg.LinAlgError:
             return h
+        except OverflowError:
+            return None
         if not np.abs(move).max() < 1e6:
             return None
         h = h + move
