@@ -288,8 +288,8 @@ def test_chunks_order_and_company_change_nothing(monkeypatch):
 def test_each_point_has_its_own_drive():
     params = {"W": 1.5 * np.eye(2), "B": np.eye(2)}
     drives = np.array([[0.0, 0.0], [2.0, -2.0]])
-    proof = jaxfp.certify(systems.driven, params, np.array([[0.0, 0.0], [0.9, -0.9]]), drives)
-    assert proof.exists.tolist() == [True, False]  # 0.9 is not near enough to be refined
+    proof = jaxfp.certify(systems.driven, params, np.array([[0.0, 0.0], [0.3, -0.3]]), drives)
+    assert proof.exists.tolist() == [True, False]  # 0.3 is too far from 0.998
     proof = jaxfp.certify(systems.driven, params, np.array([[0.0, 0.0], [0.99817, -0.99817]]), drives)
     assert proof.exists.all()
     assert jaxfp.excludes(systems.driven, params, np.zeros((2, 2)), np.array([0.1, 0.5]), drives).tolist() == [
