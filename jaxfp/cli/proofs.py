@@ -26,9 +26,10 @@ def prove(
       an interval rule. And the radius (n_points,) of a ball around each SLOW point proved to hold no fixed point.
 
     Example:
+      >>> from jaxfp import find_fixed_points
       >>> def step(p, h, u):
       ...     return p * h
-      >>> prove(step, 0.5, pipeline.find_fixed_points(step, 0.5, np.ones((1, 2))), "map")[0].exists.tolist()
+      >>> prove(step, 0.5, find_fixed_points(step, 0.5, np.ones((1, 2))), "map")[0].exists.tolist()
       [True]
     """
     hidden, inputs, slow = points.hidden, points.inputs, points.status == SLOW
@@ -64,9 +65,10 @@ def jacobian_error(
       (n_points,) in the Frobenius norm; 0 where no fixed point is proved, and the Jacobian is that of the point given.
 
     Example:
+      >>> from jaxfp import find_fixed_points
       >>> def step(p, h, u):
       ...     return p * h
-      >>> points = pipeline.find_fixed_points(step, 0.5, np.ones((1, 2)))
+      >>> points = find_fixed_points(step, 0.5, np.ones((1, 2)))
       >>> float(jacobian_error(step, 0.5, points, 0.5 * np.eye(2)[None], None)[0])
       0.0
     """
@@ -89,7 +91,8 @@ def sentence(points: FixedPoints, proof: certificates.Certificates | None) -> st
       One sentence.
 
     Example:
-      >>> points = pipeline.find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
+      >>> from jaxfp import find_fixed_points
+      >>> points = find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
       >>> sentence(points, None)
       'Nothing is certified: the step uses an operation without an interval rule.'
     """
@@ -123,7 +126,8 @@ def of_point(
       Dict: whether it is certified, and the radii; or the radius within which there is no fixed point.
 
     Example:
-      >>> points = pipeline.find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
+      >>> from jaxfp import find_fixed_points
+      >>> points = find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
       >>> of_point(points, None, np.zeros(1), 0)
       {'certified': False}
     """
