@@ -7,8 +7,8 @@
        truncated_newton(32)      minima of q, where Newton's method on r has nowhere to go
 
 2. Lanes that landed are shared out: a representative of each cluster is taken to the last digit in float64
-   (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way are asked every few steps whether
-   a zero known by then is sure to take them, and whether they still get anywhere.
+   (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way, of networks that are not small, are
+   asked every few steps whether a zero known by then is sure to take them, and whether they still get anywhere.
 3. What belongs to no zero (slow points, continua, saturated gates) is settled lane by lane, again representatives
    first, and shared where the Hessian of q allows it.
 
@@ -32,6 +32,7 @@ from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, RUNNING, Solver
 _BLOCK = 4096  # candidates in the queue at a time, and lanes settled, before these are saved; bounds the memory
 _PATIENCE, _PROGRESS = 6, 0.9  # steps after which a lane on its way to a zero must have lowered q by a tenth
 _NEAR, _LANDED = 1, 2
+_ASKED = 48  # units from which to ask lanes under way costs less than to let them go on
 _WAITING = 64  # lanes that landed at no zero known yet, until it is worth a look at them
 _FACTORS, _ZEROS = 1 << 22, 256  # zeros are shared while their factors fit into 32 MiB, and 256 in any case
 _MOST = 64  # representatives refined at a time, before the lanes that belong to them are looked for
@@ -206,7 +207,8 @@ def _search_block(
     p = problem
     params, drives = dynamics.narrow((p.params, inputs), p.dtype)
     params = jax.device_put(params)
-    rows = settling.no_rows(lanes.hidden.shape[1])
+    n_hidden = lanes.hidden.shape[1]
+    rows = settling.no_rows(n_hidden)
     looked_at = np.zeros(len(lanes.zero), int)  # is it known whether a lane shares a zero from where it is?
 
     enough = _WAITING
@@ -262,9 +264,9 @@ def _search_block(
             kind=p.kind,
             tolerance=max(p.tolerance, p.slow_tolerance or 0.0),
             max_steps=min(stage.max_steps, budget),
-            chunk_size=settling.n_states(problem, lanes.hidden.shape[1], stage.n_vectors),
+            chunk_size=settling.n_states(problem, n_hidden, stage.n_vectors),
             sharding=p.sharding,
-            ends=ends if p.solver is None and p.slow_tolerance is None else None,
+            ends=ends if p.solver is None and p.slow_tolerance is None and n_hidden >= _ASKED else None,
         )
         lanes.hidden[left] = ended.hidden
         lanes.n_steps[left] += ended.n_steps
