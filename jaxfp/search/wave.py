@@ -7,8 +7,8 @@
        truncated_newton(32)      minima of q, where Newton's method on r has nowhere to go
 
 2. Lanes that landed are shared out: a representative of each cluster is taken to the last digit in float64
-   (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way, of networks that are not small, are
-   asked every few steps whether a zero known by then is sure to take them, and whether they still get anywhere.
+   (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way are asked every few steps whether
+   a zero known by then is sure to take them, and whether they still get anywhere (not in small networks).
 3. What belongs to no zero (slow points, continua, saturated gates) is settled lane by lane, again representatives
    first, and shared where the Hessian of q allows it.
 
