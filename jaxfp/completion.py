@@ -13,12 +13,13 @@ proves nothing about others. Without a degree guarantee (a) cannot be asked, and
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxfp import compiling, dynamics
+from jaxfp import checkpoints, compiling, dynamics
 from jaxfp.analysis import completeness
 from jaxfp.search import candidates as seeding
 from jaxfp.search import dedupe, judgment, polish, wave
@@ -58,7 +59,12 @@ def wave_record(new: FixedPoints, n_lanes: int, *, seeded: bool) -> dict[str, An
 
 
 def complete(
-    problem: judgment.Problem, known: so_far.Known, report: Report, candidates: np.ndarray, key: jax.Array
+    problem: judgment.Problem,
+    known: so_far.Known,
+    report: Report,
+    candidates: np.ndarray,
+    key: jax.Array,
+    keep: checkpoints.Keep = checkpoints.keep_nothing,
 ) -> FixedPoints:
     """Seeded waves, at each input until its stop rule is met. Needs x64 in scope.
 
@@ -68,6 +74,7 @@ def complete(
       report: of that wave.
       candidates: (n_candidates, n_hidden), the user's own.
       key: typed PRNG key; the waves are a function of it.
+      keep: of a checkpoint: takes what is finished from there, or puts it there.
 
     Returns:
       FixedPoints with those that the waves found appended, n_hits 0; the report's waves and seeded_waves_met.
@@ -120,7 +127,11 @@ def complete(
             drives = report.inputs[np.concatenate(owner)]
         starts = np.concatenate([*aimed, *steps]).astype(problem.dtype)
         n_before = len(points.hidden)
-        found = wave.search_wave(problem, starts, drives, known)
+
+        def keep_here(name: str, compute: Callable[[], Any], number: int = number) -> Any:
+            return keep(f"seeded-{number}-{name}", compute)
+
+        found = wave.search_wave(problem, starts, drives, known, keep=keep_here)
         known = found.known
         # A step from a saddle that falls back to it says nothing about what such waves can find.
         reached = found.label[: sum(map(len, aimed))]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfp import arguments as given
 from jaxfp.types import Array, Kind, Params, StepFn
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -42,6 +43,9 @@ def float64_on_numpy(function: _Function) -> _Function:
         bound = signature.bind(*arguments, **named)
         bound.apply_defaults()  # an omitted default and the same value given are one program
         (step_fn, params, hidden, *others), keywords = bound.args, bound.kwargs
+        names = list(signature.parameters)
+        inputs = others[names.index("inputs") - 3] if "inputs" in names else None
+        _check(names[2], step_fn, params, hidden, inputs, keywords)
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, others)))
         if traced or not isinstance(hidden, np.ndarray) or hidden.dtype != np.float64:
             return function(step_fn, params, hidden, *others, **keywords)
@@ -54,6 +58,25 @@ def float64_on_numpy(function: _Function) -> _Function:
             return jax.tree.map(np.asarray, result)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _check(name: str, step_fn: Any, params: Any, hidden: Any, inputs: Any, keywords: dict[str, Any]) -> None:
+    """What the functions of a step and its states have in common; `name` is that of the states."""
+    given.check_step(step_fn, hashable=isinstance(hidden, np.ndarray))
+    given.check_params(params)
+    given.check_array(
+        name, hidden, f"(n_hidden,) or ({'n_trials' if name == 'hidden0' else 'n_points'}, n_hidden)", (1, 2)
+    )
+    if inputs is not None:
+        over_time = name == "hidden0"
+        wanted = (
+            "(n_time, n_inputs) or (n_trials, n_time, n_inputs)" if over_time else "(n_inputs,) or (n_points, n_inputs)"
+        )
+        given.check_array("inputs", inputs, f"None, {wanted}", (2, 3) if over_time else (1, 2), floating=False)
+    if "kind" in keywords:
+        check_kind(keywords["kind"])
+    if keywords.get("n_time") is not None:
+        given.check_count("n_time", keywords["n_time"], least=0)
 
 
 @functools.cache
@@ -124,6 +147,9 @@ def over_points(one: Callable[[Any, Any], Any], hidden: Any, inputs: Any) -> Any
       >>> over_points(lambda h, u: h.sum(), jnp.ones((3, 2)), None).shape
       (3,)
     """
+    given.check_array("hidden", hidden, "(n_hidden,) or (n_points, n_hidden)", (1, 2))
+    if inputs is not None:
+        given.check_array("inputs", inputs, "None, (n_inputs,) or (n_points, n_inputs)", (1, 2), floating=False)
     if hidden.ndim == 1 and (inputs is None or inputs.ndim == 1):
         return one(hidden, inputs)
     if hidden.ndim != 2 or (inputs is not None and inputs.ndim not in (1, 2)):
@@ -133,7 +159,8 @@ def over_points(one: Callable[[Any, Any], Any], hidden: Any, inputs: Any) -> Any
             f"got hidden {hidden.shape} and inputs {shape}."
         )
     if inputs is not None and inputs.ndim == 2 and inputs.shape[0] != hidden.shape[0]:
-        raise ValueError(f"inputs must have one row for each of {hidden.shape[0]} states, got {inputs.shape}.")
+        wanted = f"one row for each of {hidden.shape[0]} states, as hidden has"
+        raise ValueError(f"inputs must have {wanted}, got {inputs.shape}.")
     return jax.vmap(one, in_axes=(0, 0 if inputs is not None and inputs.ndim == 2 else None))(hidden, inputs)
 
 
@@ -149,8 +176,8 @@ def check_kind(kind: str) -> None:
     Example:
       >>> check_kind("map")
     """
-    if kind not in ("map", "flow"):
-        raise ValueError(f'kind must be "map" or "flow", got {kind!r}.')
+    if not isinstance(kind, str) or kind not in ("map", "flow"):
+        raise ValueError(f'kind must be "map" or "flow", got {given.came(kind)}.')
 
 
 def residual_fn(step_fn: StepFn, params: Params, inputs: Any, kind: Kind) -> Callable[[jax.Array], jax.Array]:
@@ -173,7 +200,7 @@ def residual_fn(step_fn: StepFn, params: Params, inputs: Any, kind: Kind) -> Cal
 
     def residual_of(hidden: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):  # accelerators default to fewer digits
-            moved = step_fn(params, hidden, inputs).astype(hidden.dtype)
+            moved = given.step(step_fn, params, hidden, inputs).astype(hidden.dtype)
         return moved - hidden if kind == "map" else moved
 
     return residual_of
@@ -284,17 +311,16 @@ def simulate(
       [0.5, 0.25, 0.125]
     """
     if (inputs is None) == (n_time is None):
-        raise ValueError(f"simulate needs inputs or n_time, one of them, got n_time={n_time} and inputs={inputs!r}.")
-    if hidden0.ndim not in (1, 2) or (inputs is not None and inputs.ndim not in (2, 3)):
-        shape = None if inputs is None else inputs.shape
-        raise ValueError(
-            "hidden0 must be (n_hidden,) or (n_trials, n_hidden) and inputs (n_time, n_inputs) or "
-            f"(n_trials, n_time, n_inputs), got {hidden0.shape} and {shape}."
-        )
+        came = None if inputs is None else inputs.shape
+        raise ValueError(f"simulate needs inputs or n_time, one of them, got n_time={n_time} and inputs {came}.")
+    if inputs is not None and hidden0.ndim == 2 and inputs.ndim == 3 and len(inputs) != len(hidden0):
+        raise ValueError(f"inputs must be those of {len(hidden0)} trials, as many as hidden0 has, got {inputs.shape}.")
 
     def one(hidden: Array, drive: Array | None) -> jax.Array:
         def step(state: Any, u: Any) -> tuple[Any, Any]:
-            new = step_fn(params, state, u)
+            new = given.step(step_fn, params, state, u)
+            if new.dtype != state.dtype:
+                raise ValueError(f"step_fn must return the dtype of hidden0, {state.dtype}, it returned {new.dtype}.")
             return new, new
 
         return jax.lax.scan(step, hidden, drive, length=n_time)[1]

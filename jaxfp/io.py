@@ -4,15 +4,13 @@ Every npz of ours holds its arrays by name and one more entry, `provenance`, a J
 file is written beside its destination and then moved there, so that a reader sees the old one or the new one.
 """
 
+import contextlib
 import datetime
 import json
 import os
 import pathlib
 import platform
 import tempfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from importlib import metadata, resources
 from typing import IO, Any
@@ -20,10 +18,12 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from jaxfp.types import FixedPoints, Report
+from jaxfp import archive
+from jaxfp.types import FIXED, SLOW, FixedPoints, Report
 
 SCHEMA = 1
 _PROVENANCE = "provenance"
+_MEMBERS = "members"  # in it: dtype and shape of each array, so that one that was lost or exchanged is missed
 
 
 def environment() -> dict[str, Any]:
@@ -46,16 +46,24 @@ def environment() -> dict[str, Any]:
     }
 
 
-def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    """Write arrays and their provenance to one npz.
+def save(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    *,
+    compressed: bool = True,
+) -> None:
+    """Write arrays and their provenance to one npz, whole or not at all.
 
     Args:
       path: file to write or replace.
-      arrays: names to arrays; no object arrays.
-      provenance: JSON-like, where the arrays come from.
+      arrays: printable names to arrays of booleans, numbers or text.
+      provenance: JSON-like, where the arrays come from. NaN and infinity become null.
+      compressed: False writes faster, for what does not get smaller.
 
     Raises:
-      ValueError: for object arrays, the reserved name `provenance`, or a path that cannot be written.
+      ValueError: for other arrays or names, the reserved name `provenance` (in the provenance: `members`), or a path
+        that cannot be written.
 
     Example:
       >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
@@ -64,13 +72,15 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], provenance: Ma
       >>> arrays["w"].shape, provenance["seed"]
       ((2, 2), 0)
     """
-    columns: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    columns = {name: np.asarray(array) for name, array in arrays.items()}
     for name, column in columns.items():
-        if column.dtype.hasobject or name == _PROVENANCE:
-            raise ValueError(f"arrays must be plain and not be called {_PROVENANCE!r}, got {name!r} of {column.dtype}.")
-    text = json.dumps(plain({"schema": SCHEMA, **provenance}))
+        archive.check(name, column)
+    if _PROVENANCE in columns or _MEMBERS in provenance:
+        what = f"arrays must not be called {_PROVENANCE!r}" if _PROVENANCE in columns else f"{_MEMBERS!r} is reserved"
+        raise ValueError(f"{what}: that is where jaxfp keeps what it knows about a file.")
+    text = json.dumps(plain({"schema": SCHEMA, **provenance, _MEMBERS: _members(columns)}))
     columns[_PROVENANCE] = np.array(text)
-    write_whole(path, lambda file: np.savez_compressed(file, **columns))
+    write_whole(path, lambda file: archive.write(file, columns, compressed=compressed))
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -83,7 +93,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
       Arrays by name, and the provenance.
 
     Raises:
-      ValueError: if there is no such file, it is no npz, it holds pickles, or its schema is newer than this version.
+      ValueError: if there is no such file, it is no npz, it is damaged, it holds pickles, its schema is not that of
+        this version, or its arrays are not those that were saved.
 
     Example:
       >>> load("nowhere.npz")
@@ -91,22 +102,37 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
       ...
       ValueError: cannot read nowhere.npz: there is no such file.
     """
+    arrays = _read(path, archive.read, "it is not an npz of plain arrays")
+    provenance = _provenance(arrays)
+    if provenance and (type(provenance["schema"]) is not int or provenance["schema"] != SCHEMA):
+        other = f"its schema is {provenance['schema']!r}, this version of jaxfp reads {SCHEMA}"
+        raise ValueError(f"cannot read {os.fspath(path)}: {other}.")
+    members = provenance.pop(_MEMBERS, None)  # None: written before there was such a list
+    if members is not None and members != _members(arrays):
+        raise ValueError(f"cannot read {os.fspath(path)}: its arrays are not those that it was saved with.")
+    return arrays, provenance
+
+
+def _read(path: str | os.PathLike[str], read: Callable[[IO[bytes]], Any], wrong: str) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"cannot read {os.fspath(path)}: there is no such file.")
     try:
-        with zipfile.ZipFile(path) as file:
-            strangers = [name for name in file.namelist() if not name.endswith(".npy")]
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except _UNREADABLE as error:
-        raise ValueError(f"cannot read {os.fspath(path)}: it is not an npz of plain arrays ({error}).") from error
-    if strangers:
-        raise ValueError(f"cannot read {os.fspath(path)}: it is not an npz of plain arrays, it holds {strangers[:3]}.")
-    provenance = _provenance(arrays)
-    if provenance.get("schema", SCHEMA) != SCHEMA:
-        newer = f"its schema is {provenance['schema']}, this version of jaxfp reads {SCHEMA}"
-        raise ValueError(f"cannot read {os.fspath(path)}: {newer}.")
-    return arrays, provenance
+        file = open(path, "rb")  # noqa: SIM115  # closed below; what cannot be opened is another matter than what is in it
+    except OSError as error:
+        raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror}.") from error
+    with file:
+        try:
+            return read(file)
+        except ValueError as error:
+            raise ValueError(f"cannot read {os.fspath(path)}: {wrong} ({error}).") from error
+
+
+def _begins_with(path: str | os.PathLike[str], magic: bytes) -> bool:
+    return bool(_read(path, lambda file: file.read(len(magic)) == magic, "it cannot be read"))
+
+
+def _members(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    return {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
 
 
 def load_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
@@ -128,37 +154,22 @@ def load_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
       >>> load_array(path, "states").shape
       (2, 2)
     """
-    if os.path.isfile(path) and not zipfile.is_zipfile(path):
-        try:
-            return np.load(path, allow_pickle=False)
-        except _UNREADABLE as error:
-            raise ValueError(f"cannot read {os.fspath(path)}: it is no npy of plain numbers ({error}).") from error
+    if os.path.isfile(path) and not _begins_with(path, b"PK"):
+        return _read(path, archive.read_array, "it is no npy of plain numbers")
     arrays, _ = load(path)
     if name not in arrays:
         raise ValueError(f"cannot read {os.fspath(path)}: it must hold an array {name!r}, it holds {sorted(arrays)}.")
     return arrays[name]
 
 
-# all that NumPy and zipfile raise for files that are cut off, damaged, encrypted or full of pickles
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def _provenance(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Take our entry out of the arrays; an array of somebody else's that has its name stays."""
+    stored = arrays.get(_PROVENANCE)
+    if stored is None or stored.ndim or stored.dtype.kind != "U":
+        return {}
     try:
-        provenance = json.loads(str(arrays.get(_PROVENANCE)))
-    except ValueError:
+        provenance = json.loads(str(stored))
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(provenance, dict) or "schema" not in provenance:
         return {}
@@ -238,10 +249,55 @@ def load_points(path: str | os.PathLike[str]) -> FixedPoints:
     report = provenance.get("report")
     if not columns <= set(arrays) or not isinstance(report, dict) or set(report) != set(Report._fields):
         raise ValueError(f"cannot read {os.fspath(path)}: it holds no fixed points of jaxfp.")
-    for name in ("inputs", "unresolved", "n_candidates_per_input", "seeded_waves_met"):
-        report[name] = None if report[name] is None else np.asarray(report[name])
-    report["candidate_speed"] = np.nan if report["candidate_speed"] is None else report["candidate_speed"]
-    return FixedPoints(**{name: arrays[name] for name in columns}, inputs=arrays.get("inputs"), report=Report(**report))
+    try:
+        return _points(arrays, report)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"cannot read {os.fspath(path)}: it holds no fixed points of jaxfp ({error}).") from error
+
+
+def _points(arrays: dict[str, np.ndarray], stored: dict[str, Any]) -> FixedPoints:
+    """Points from what a file holds; ValueError or TypeError if it is not of the shapes and kinds that they have."""
+    n_points, n_hidden = arrays["hidden"].shape
+    of_each: dict[str, Any] = {"q": float, "speed": float, "status": int, "isolated": bool, "n_hits": int}
+    wanted: dict[str, tuple[Any, Any]] = {"hidden": (np.dtype(float), (n_points, n_hidden))}
+    wanted |= {name: (np.dtype(dtype), (n_points,)) for name, dtype in of_each.items()}
+    report = {**stored, "inputs": None if stored["inputs"] is None else np.asarray(stored["inputs"], float)}
+    n_inputs = 1
+    if report["inputs"] is not None:
+        n_inputs, width = report["inputs"].shape
+        wanted["inputs"] = (np.dtype(float), (n_points, width))
+    if "inputs" in arrays and "inputs" not in wanted:
+        raise ValueError("it has inputs, the search that it reports had none")
+    for name, (dtype, shape) in wanted.items():
+        got = arrays.get(name)
+        if got is None or (got.dtype, got.shape) != (dtype, shape):
+            what = "none" if got is None else f"{got.dtype}{got.shape}"
+            raise ValueError(f"{name} must be {dtype}{shape}, got {what}")
+    if not np.isin(arrays["status"], (FIXED, SLOW)).all():
+        raise ValueError(f"status must be {FIXED} or {SLOW}, got {np.unique(arrays['status'])}")
+    for name, kind in (("unresolved", int), ("n_candidates_per_input", int), ("seeded_waves_met", bool)):
+        report[name] = np.asarray(stored[name])
+        if (report[name].dtype, report[name].shape) != (np.dtype(kind), (n_inputs,)):
+            raise ValueError(f"{name} must be {n_inputs} times {kind.__name__}, got {stored[name]!r}")
+    for name in ("candidate_speed", "n_products"):  # JSON has no NaN
+        report[name] = np.nan if stored[name] is None else stored[name]
+    for name, value in report.items():
+        if not isinstance(value, _REPORTED.get(name, object)):
+            raise ValueError(f"{name} must be {_REPORTED[name]}, got {value!r}")
+    rows: dict[str, Any] = {"inputs": None} | {name: arrays[name] for name in wanted}
+    return FixedPoints(**rows, report=Report(**report))
+
+
+_REPORTED: dict[str, Any] = {
+    **dict.fromkeys(("kind", "bounded_by", "until", "precision"), str),
+    **dict.fromkeys(("counts", "reasons", "n_steps", "seconds"), dict),
+    **dict.fromkeys(("unresolved", "n_candidates_per_input", "seeded_waves_met"), np.ndarray),
+    **dict.fromkeys(("candidate_speed", "precision_floor", "n_products"), float | int),
+    "inputs": np.ndarray | None,
+    "n_candidates": int,
+    "bounded": bool | None,
+    "waves": list,
+}
 
 
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -317,10 +373,13 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any])
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            file.flush()
+            os.fsync(file.fileno())  # first the bytes, then the name: also where the power fails
         os.chmod(name, 0o644)
         os.replace(name, target)
     except BaseException as error:
-        os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
         if isinstance(error, OSError):
             raise ValueError(f"cannot write {target}: {error.strerror}.") from error
         raise

@@ -3,21 +3,23 @@
 The user's candidates are the first wave. With until="complete" seeded waves follow (`completion`).
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import completion, dynamics, program
+from jaxfp import arguments, checkpoints, completion, dynamics, program
 from jaxfp.proof import boxes, certificates
 from jaxfp.proof.interval import Interval
 from jaxfp.search import candidates as seeding
-from jaxfp.search import dedupe, engine, judgment, polish
+from jaxfp.search import dedupe, engine, judgment, polish, zeros
 from jaxfp.search import wave as waves
 from jaxfp.types import (
     FIXED,
@@ -38,6 +40,7 @@ _MATRICES = 4  # of n_hidden^2 numbers that a state with its Jacobian takes
 _NEAR = 1e-3  # relative to 1 + ||h||: closer points are told apart by proof
 _RELATIONS = {"same": 1, "different": -1, "undecided": 0}
 _N_SPEEDS = 128  # candidates whose speed is taken: their median is a scale
+_KINDS = (zeros.Zeros, zeros.Factors, judgment.Ended, judgment.Judged, FixedPoints)  # that a checkpoint holds
 
 
 def find_fixed_points(
@@ -55,6 +58,7 @@ def find_fixed_points(
     until: Literal["all", "complete"] = "all",
     bounded: bool | None = None,
     chunk_size: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     sharding: jax.sharding.Sharding | None = None,
     progress: bool = False,
     key: jax.Array | None = None,
@@ -88,6 +92,11 @@ def find_fixed_points(
         not ask.
       chunk_size: lanes in flight at once; by default as many as fit into 2 MiB, up to 128, on a CPU (its cache) and
         into 1 GiB on an accelerator. Changes no result.
+      checkpoint: folder of its own for what is finished (each 4,096 candidates; each seeded wave), made if it is not
+        there. A search that was killed, at any moment, goes on from there when it is called again with the same
+        arguments, and on the same device ends in the same bits as one that was not; only `report.seconds` are those of
+        the last call. `until` may change from "all" to "complete". Takes n_hidden^2 numbers for each point that lanes
+        share, and the states. None saves nothing.
       sharding: of the lanes' leading axis over devices, e.g. `NamedSharding(mesh, P("lanes"))`, whose number divides
         chunk_size; by default one device. Changes no result.
       progress: show a progress bar; changes no result.
@@ -98,7 +107,7 @@ def find_fixed_points(
 
     Raises:
       ValueError: for wrong shapes, dtypes or ranges, weights or inputs that are not finite, a step that changes the
-        shape of the state or draws random numbers.
+        shape of the state or draws random numbers; a checkpoint of another search, damaged, or that cannot be written.
 
     Example:
       >>> points = find_fixed_points(lambda p, h, u: jnp.tanh(p * h), 1.5, np.array([[-1.0], [0.1], [1.0]]))
@@ -108,10 +117,19 @@ def find_fixed_points(
     Source: Sussillo & Barak (2013), Neural Computation 25:626. Differs: second order, judged, audited.
     """
     candidates, inputs = _checked(candidates, inputs)
-    _check_numbers(max_steps, chunk_size, until, tolerance, slow_tolerance, unique_tolerance)
+    _check_settings(max_steps, chunk_size, sharding, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)
-    if key is not None:
-        seeding.check_key(key)
+    arguments.check_choice("until", until, ("all", "complete"))
+    arguments.check_flag("bounded", bounded, or_none=True)
+    arguments.check_flag("progress", progress)
+    if solver is not None:
+        arguments.check_solver(solver)
+    key = jax.random.key(0) if key is None else key
+    seeding.check_key(key)
+    if checkpoint is not None:
+        arguments.check_path("checkpoint", checkpoint)
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
     _check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
@@ -136,16 +154,19 @@ def find_fixed_points(
             sharding=sharding,
             box=box,
         )
+        keep: checkpoints.Keep = checkpoints.keep_nothing
+        if checkpoint is not None:
+            search = _fingerprint(problem, candidates, inputs, known_by, key)
+            keep = checkpoints.keep_in(checkpoint, search, _KINDS)
         with _bar(progress, len(candidates)) as tick:
-            wave = waves.search_wave(problem, candidates, inputs, None, tick)
+            wave = waves.search_wave(problem, candidates, inputs, None, tick, keep)
         report = _first_report(problem, wave, candidates, inputs)
         report = report._replace(bounded=known, bounded_by=known_by, until=until, precision=read.precision)
         report.seconds["first wave"] = time.perf_counter() - began
         points = wave.known.points._replace(report=report)
         if until == "complete":
             began = time.perf_counter()
-            key = jax.random.key(0) if key is None else key
-            points = completion.complete(problem, wave.known, report, candidates, key)
+            points = completion.complete(problem, wave.known, report, candidates, key, keep)
             report.seconds["seeded waves"] = time.perf_counter() - began
         points = _told_apart(step_fn, wide, points, kind)
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
@@ -182,36 +203,35 @@ def _told_apart(step_fn: StepFn, params: Params, points: FixedPoints, kind: Kind
 
 def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Candidates as they are, inputs as (n_candidates, n_inputs) float64 or None."""
-    candidates = np.asarray(candidates)
+    candidates = arguments.as_numpy("candidates", candidates, "(n_candidates, n_hidden)", floating=True)
     if candidates.ndim != 2 or not candidates.size:
         raise ValueError(
             f"candidates must be (n_candidates, n_hidden), at least one of at least one unit, got {candidates.shape}."
         )
-    if not jnp.issubdtype(candidates.dtype, jnp.floating):
-        raise ValueError(f"candidates must be floating, the search runs in their dtype; got {candidates.dtype}.")
     if inputs is None:
         return candidates, None
-    inputs, n_candidates = np.asarray(inputs), len(candidates)
+    n_candidates = len(candidates)
+    wanted = f"None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}"
+    inputs = arguments.as_numpy("inputs", inputs, wanted)
     if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != n_candidates):
-        raise ValueError(
-            f"inputs must be None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}, "
-            f"got {inputs.shape}."
-        )
-    if inputs.dtype.kind not in "fiub":
-        raise ValueError(f"inputs must be real numbers, got {inputs.dtype}.")
+        raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
     _check_finite("inputs", inputs)
     return candidates, np.broadcast_to(inputs, (n_candidates, inputs.shape[-1])).astype(np.float64)
 
 
-def _check_numbers(max_steps: Any, chunk_size: Any, until: Any, *tolerances: Any) -> None:
-    for name, value in (("max_steps", max_steps), ("chunk_size", 1 if chunk_size is None else chunk_size)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    if until not in ("all", "complete"):
-        raise ValueError(f'until must be "all" or "complete", got {until!r}.')
+def _check_settings(max_steps: Any, chunk_size: Any, sharding: Any, *tolerances: Any) -> None:
+    arguments.check_count("max_steps", max_steps)
+    if chunk_size is not None:
+        arguments.check_count("chunk_size", chunk_size)
     for name, value in zip(("tolerance", "slow_tolerance", "unique_tolerance"), tolerances, strict=True):
-        if value is not None and not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}.")
+        if value is not None or name == "tolerance":
+            arguments.check_number(name, value)
+    if sharding is not None:
+        if not isinstance(sharding, jax.sharding.Sharding):
+            raise ValueError(f"sharding must be a jax.sharding.Sharding or None, got {arguments.came(sharding)}.")
+        n_devices = len(sharding.device_set)
+        if chunk_size is not None and chunk_size % n_devices:
+            raise ValueError(f"sharding: its {n_devices} devices must divide chunk_size, got {chunk_size}.")
 
 
 def _check_finite(name: str, tree: Any) -> None:
@@ -221,26 +241,14 @@ def _check_finite(name: str, tree: Any) -> None:
 
 
 def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.ndarray | None) -> program.Program:
-    try:
-        hash(step_fn)
-    except TypeError as error:
-        raise ValueError(
-            f"step_fn must be hashable, a function or one of our adapters; got {type(step_fn)}."
-        ) from error
     hidden = jax.ShapeDtypeStruct(candidates.shape[1:], np.float64)
     drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], np.float64)
-    try:
-        read = program.read(step_fn, params, hidden, drive)
-    except TypeError as error:
-        shape = None if drive is None else drive.shape
-        raise ValueError(f"step_fn cannot take hidden {hidden.shape} and inputs {shape}: {error}") from error
+    read = program.read(step_fn, params, hidden, drive)
     if read.random is not None:
         raise ValueError(
             f"step_fn draws random numbers ({read.random}): a stochastic step has no fixed points. Switch dropout and "
             "noise off."
         )
-    if read.out_shape != hidden.shape:
-        raise ValueError(f"step_fn must return the shape of hidden, {hidden.shape}, it returned {read.out_shape}.")
     return read
 
 
@@ -270,6 +278,40 @@ def _who_knows_the_box(
         return nobody
     inward = "sends a box into itself" if kind == "map" else "points inward on a box"
     return lambda _: proved, True, f"it is proved that it {inward}"
+
+
+def _fingerprint(
+    problem: judgment.Problem, candidates: np.ndarray, inputs: np.ndarray | None, known_by: str, key: jax.Array
+) -> dict[str, Any]:
+    """All that the pieces of a search depend on, as a checkpoint is to know it."""
+    p = problem
+    hidden = jax.ShapeDtypeStruct(candidates.shape[1:], np.float64)
+    drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], np.float64)
+
+    def iteration(params: Params, hidden: Any, drive: Any) -> Any:
+        residual_fn = dynamics.residual_fn(p.step_fn, params, drive, p.kind)
+        return p.solver and p.solver.step(residual_fn, p.solver.init(residual_fn, hidden))
+
+    return {
+        "jaxfp": metadata.version("jaxfp"),
+        "jax": jax.__version__,
+        "backend": jax.default_backend(),
+        "step_fn": getattr(p.step_fn, "__qualname__", type(p.step_fn).__name__),
+        "program of step_fn": program.fingerprint(p.step_fn, p.params, hidden, drive),
+        **checkpoints.hashed("params", p.params),
+        **checkpoints.hashed("candidates", candidates),
+        **checkpoints.hashed("inputs", inputs),
+        "kind": p.kind,
+        "solver": p.solver and program.fingerprint(iteration, p.params, hidden, drive),
+        "max_steps": p.max_steps,
+        "tolerance": p.tolerance,
+        "slow_tolerance": p.slow_tolerance,
+        "unique_tolerance": p.unique_tolerance,
+        "bounded": known_by,
+        "chunk_size": p.chunk_size,
+        "sharding": p.sharding and str(p.sharding),
+        **checkpoints.hashed("key", key),
+    }
 
 
 def _first_report(

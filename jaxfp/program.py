@@ -8,13 +8,17 @@ A step function is traced once to a jaxpr and the equations are read, inside nes
     a vanishing residual is no evidence of a fixed point.
 """
 
+import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 
+from jaxfp import arguments
 from jaxfp.types import Params, StepFn
 
 _RANDOM = {"random_bits", "random_seed", "random_split", "random_fold_in", "random_gamma"}
@@ -29,12 +33,10 @@ class Program(NamedTuple):
     Attributes:
       precision: name of the narrowest floating dtype the state passes through, e.g. "float64".
       random: name of the first random primitive, or None.
-      out_shape: shape of the new state.
     """
 
     precision: str
     random: str | None
-    out_shape: tuple[int, ...]
 
 
 def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
@@ -49,11 +51,16 @@ def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
     Returns:
       Program.
 
+    Raises:
+      ValueError: if the step function cannot take these, or does not return the shape of hidden.
+
     Example:
       >>> read(lambda p, h, u: h.astype(jnp.float16), None, jnp.ones(2), None).precision
       'float16'
     """
-    closed, out = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, inputs)
+    with arguments.calling(hidden, inputs):
+        closed, new = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, inputs)
+    arguments.check_returned(new, hidden)
     narrowest, random = jnp.dtype(hidden.dtype), None
     for eqn in _equations(closed.jaxpr):
         if random is None and eqn.primitive.name in _RANDOM:
@@ -66,8 +73,7 @@ def read(step_fn: StepFn, params: Params, hidden: Any, inputs: Any) -> Program:
             widest_in = max(floats_in, key=_digits)
             if _digits(dtype) < min(_digits(widest_in), _digits(narrowest)):
                 narrowest = dtype
-    shape = tuple(out.shape) if hasattr(out, "shape") else ()
-    return Program(str(narrowest), random, shape)
+    return Program(str(narrowest), random)
 
 
 def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> jax.Array:
@@ -113,6 +119,42 @@ def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.
 
     _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((params, hidden, inputs)), visit)
     return jnp.min(jnp.stack(margins))
+
+
+def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
+    """What a function computes, as one word: equal for equal programs, in another process, too.
+
+    Args:
+      function: traceable.
+      *arguments: arrays or ShapeDtypeStructs to trace it with.
+
+    Returns:
+      Hexadecimal digits of a hash over its equations and the constants that it closes over.
+
+    Example:
+      >>> shape = jax.ShapeDtypeStruct((2,), jnp.float32)
+      >>> fingerprint(lambda h: 2 * h, shape) == fingerprint(lambda x: 2 * x, shape)
+      True
+      >>> fingerprint(lambda h: 2 * h, shape) == fingerprint(lambda h: 3 * h, shape)
+      False
+    """
+    closed = jax.make_jaxpr(function)(*arguments)
+    # Some equations print functions with their place in memory.
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed)).encode())
+    for const in (*closed.consts, *(c for inner in _closed(closed.jaxpr) for c in inner.consts)):
+        digest.update(f"{jnp.shape(const)} {jnp.result_type(const)}".encode())
+        digest.update(np.asarray(const).tobytes() if not _is_key(const) else b"key")
+    return digest.hexdigest()[:16]
+
+
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
+
+
+def _closed(jaxpr: Any) -> Iterator[Any]:
+    """Every jaxpr inside that brings constants of its own."""
+    for eqn in _equations(jaxpr):
+        yield from (inner for inner in _inner(eqn) if isinstance(inner, jex.ClosedJaxpr))
 
 
 def called(eqn: Any) -> jex.ClosedJaxpr | None:

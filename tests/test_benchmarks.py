@@ -17,6 +17,7 @@ from benchmarks import (  # noqa: E402
     first_call,
     flip_flop_seeds,
     gemm_floor,
+    kill_and_resume,
     networks,
     scaling,
     sides,
@@ -82,7 +83,16 @@ def test_help_lists_every_script(capsys):
     with pytest.raises(SystemExit):
         __main__.main(["--help"])
     shown = capsys.readouterr().out
-    for name in ("engine", "networks", "scaling", "first_call", "gemm_floor", "tables", "flip_flop_seeds"):
+    for name in (
+        "engine",
+        "networks",
+        "scaling",
+        "first_call",
+        "gemm_floor",
+        "tables",
+        "kill_and_resume",
+        "flip_flop_seeds",
+    ):
         assert f"  {name} " in shown
     assert "harness" not in shown
 
@@ -230,6 +240,25 @@ def test_first_call_times_a_process_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "network.npz")])
     exec(program, {})
     assert int(capsys.readouterr().out.split()[1]) > 0
+
+
+def test_kill_and_resume_searches_and_compares(tmp_path):
+    """At toy size: what a trial runs, and that a search is told from another one."""
+    for name in ("one", "again", "other"):
+        folder, seed = (tmp_path / "one", "0") if name != "other" else (tmp_path / "other", "1")
+        command = ["--candidates", "64", "--seed", seed, "--search", str(folder), str(tmp_path / f"{name}.npz")]
+        kill_and_resume.main(command)
+    assert kill_and_resume.same_bits(tmp_path / "one.npz", tmp_path / "again.npz")
+    assert not kill_and_resume.same_bits(tmp_path / "one.npz", tmp_path / "other.npz")
+
+
+def test_all_committed_kills_ended_in_the_same_bits():
+    """README: 20 of 20, at moments all over the search."""
+    said = json.loads((BENCHMARKS / "kill_and_resume" / "kill_and_resume.json").read_text())
+    assert said["n_trials"] == said["n_killed"] == said["n_identical"] == 20
+    assert all(row["killed"] and row["identical"] for row in said["trials"])
+    assert len({row["n_pieces_at_kill"] for row in said["trials"]}) > 3
+    assert {"device", "versions", "date", "seed"} <= set(said)
 
 
 def test_gemm_floor_times_search_and_products(tmp_path):

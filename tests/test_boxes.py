@@ -113,7 +113,7 @@ def test_no_box_is_proved_where_there_is_none(step_fn, why):
 
 
 def test_a_flow_that_is_pulled_back_points_inward():
-    """X' = -x + W tanh x + u: |x_i - u_i| <= sum_j |W_ij| at every fixed point, less where |tanh x| stays below 1."""
+    """X' = -x + W tanh x + u: |x_i - u_i| <= sum_j |W_ij| at every fixed point; just outside, x' points inward."""
     lower, upper = box_of(lambda p, h, u: -h + p @ jnp.tanh(h) + u, W, N, DRIVE, "flow")
     assert (upper <= (DRIVE + np.abs(W).sum(1)) * (1 + 1e-12)).all()
     assert (lower >= DRIVE - np.abs(W).sum(1) - 1e-12).all()

@@ -56,7 +56,7 @@ def test_candidates_can_be_drawn_inside_jit(key):
         (np.zeros((2, 3), int), 1, 0.0, "floating"),
         (np.zeros((0, 3)), 1, 0.0, "at least one state"),
         (np.zeros((2, 3)), -1, 0.0, "negative"),
-        (np.zeros((2, 3)), 1, -0.1, "negative"),
+        (np.zeros((2, 3)), 1, -0.1, "0 or more"),
     ],
 )
 def test_bad_states_are_refused(key, states, n_candidates, noise, wanted):

@@ -21,7 +21,7 @@ from systems import fold
 
 from jaxfp import cli, io, pipeline
 from jaxfp.analysis import completeness, linearization, modes
-from jaxfp.cli import cache, find, flip_flop, report
+from jaxfp.cli import cache, find, flip_flop, proofs, report
 from jaxfp.models import adapters, equations
 from jaxfp.types import FIXED
 
@@ -174,14 +174,15 @@ def test_slow_points_are_listed():
     """A ghost, h' = h + 0.01 + h^2: its speed of 0.01 stands beside that of the candidates, 0.02 and 0.17."""
     ghost = pipeline.find_fixed_points(fold, 0.01, np.array([[0.1], [-0.4]]))
     linear = linearization.linearize(fold, 0.01, ghost.hidden)
-    analysis = report.Analysis(
-        ghost, linear, modes.spectrum(linear.jacobian), completeness.audit(ghost, linear), np.ones(2)
-    )
+    proof, ghost_radius = proofs.prove(fold, 0.01, ghost, "map")
+    audit = completeness.audit(ghost, linear)
+    analysis = report.Analysis(ghost, linear, modes.spectrum(linear.jacobian), audit, proof, ghost_radius, np.ones(2))
     console = Console(width=80, file=stringio.StringIO())
     report.show(console, analysis)
     text = console.file.getvalue()
     assert "Slow points, speed per step; the median speed of the candidates is 0.095:" in text
-    assert re.search(r"│ +0.01 │ +0.11 │ +2 │", text)
+    assert re.search(r"│ +0.01 │ +0.11 │ +2 │ +1e-02 │", text)  # 0.01 + h^2 has no zero at all
+    assert "Proved: 0 of 0 fixed points exist." in text
     assert report.summary(analysis)["points"][0]["status"] == "SLOW"
 
 
@@ -396,6 +397,29 @@ def test_find_searches_a_network_in_the_layout_of_others(tmp_path, capsys):
     moved = 0.9 * points.hidden + 0.1 * (np.tanh(points.hidden) @ n.T @ m.T / N + 0.1 * into[0])
     assert np.abs(moved - points.hidden)[points.status == FIXED].max() < 1e-13
     assert "Not used from phase.npz: rnn.w_out, x0." in capsys.readouterr().out
+
+
+def test_checkpoints_are_handed_on(tmp_path, caught, monkeypatch):
+    """--checkpoint FOLDER: the search's pieces lie below it, those of training beside them; without it nothing is."""
+    io.save(tmp_path / "w.npz", own("tanh"), {})
+    command = ["find", str(tmp_path / "w.npz"), "--cell", "tanh", "--out", str(tmp_path / "out"), "--n-candidates", "4"]
+    cli.main([*command, "--checkpoint", str(tmp_path / "kept")])
+    cli.main(command)
+    assert [call[4]["checkpoint"] for call in caught] == [tmp_path / "kept" / "search", None]
+
+    trained = []
+
+    def train_network(*_, checkpoint, **__):
+        trained.append(checkpoint)
+        return io.load_packaged("flip_flop_tanh")
+
+    monkeypatch.setattr(flip_flop, "train_network", train_network)
+    monkeypatch.setattr(flip_flop, "behaviour", lambda *_: {"sign_accuracy": 1, "memories_held": 8, "memories": 8})
+    command = ["flip-flop", "--train", "--out", str(tmp_path / "out"), "--candidates", "4", "--quiet"]
+    cli.main([*command, "--checkpoint", str(tmp_path / "kept")])
+    cli.main(command)
+    assert trained == [tmp_path / "kept" / "training", None]
+    assert [call[4]["checkpoint"] for call in caught[2:]] == [tmp_path / "kept" / "search", None]
 
 
 def test_paths_of_the_figure_stay_in_view():

@@ -220,7 +220,9 @@ def test_slow_points_are_minima_of_q():
 @pytest.mark.parametrize("max_steps", [1, 2, 4])
 def test_a_short_budget_makes_no_slow_points_of_fixed_ones(max_steps):
     """However few steps a lane may take, the suite, which has no slow points, gets reference points and MAX_STEPS."""
-    points = jaxfp.find_fixed_points(systems.tanh_row, systems.suite_weights(4), CLOUD, max_steps=max_steps)
+    points = jaxfp.find_fixed_points(
+        systems.tanh_row, systems.suite_weights(4), CLOUD, max_steps=max_steps, bounded=False
+    )
     assert (points.status == FIXED).all()
     distance = np.linalg.norm(points.hidden[:, None] - np.array(SUITE["4"]["hidden"])[None], axis=2).min(1)
     assert distance.max() < 1e-12
@@ -236,7 +238,7 @@ def test_saturated_gates_are_rejected(scale):
     starts = scale * np.random.default_rng(1).normal(size=(64, 3))
     gate = 1 / (1 + np.exp(-GATES["c"] - starts @ GATES["V"].T)) if scale == 1 else np.zeros(1)
     assert (gate == 1).all() or scale > 1  # the trap is set: z = 1 in float64
-    points = jaxfp.find_fixed_points(systems.gated, GATES, starts, chunk_size=16)
+    points = jaxfp.find_fixed_points(systems.gated, GATES, starts, chunk_size=16, bounded=False)
     away = np.linalg.norm(points.hidden, axis=1) > 10
     assert not away.any()  # a point, if any, is one of tanh(W h) = h, in the cube
     for h in points.hidden:
@@ -402,11 +404,12 @@ def test_one_input_for_all_is_that_input_for_each(driven):
 
 
 def test_who_knows_the_box_is_said():
-    """The keyword and the adapter make 1 expected, nobody makes it None; each names who says so."""
+    """The keyword, the adapter and a proof make 1 expected, nobody makes it None; each names who says so."""
     step_fn, params = jaxfp.from_arrays("tanh", {"w_rec": np.array([[1.5]])})
     starts = np.linspace(-1, 1, 15)[:, None]
     cases = [
-        (systems.scalar_tanh, 1.5, None, None, "not known"),
+        (systems.scalar_tanh, 1.5, None, 1, "it is proved"),
+        (systems.scalar_tanh, 1.5, False, None, "not known"),
         (systems.scalar_tanh, 1.5, True, 1, "the caller says"),
         (step_fn, params, None, 1, "the cell is known"),
     ]

@@ -15,7 +15,7 @@ MAX_LINES = 450
 # The order of the modules, file by file. A module may import from those above it, never from itself or below;
 # a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no figures and no cli.
 WRITTEN = """
-types compiling program dynamics
+types arguments archive io checkpoints compiling program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
@@ -23,10 +23,10 @@ search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylo
 search.engine search.dedupe search.polish search.zeros search.judgment search.known search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.topology analysis.continuation analysis.cycles analysis.manifolds
-completion pipeline jslds io
+completion pipeline jslds
 jaxfp
 plotting
-cli.cache cli.report cli.flip_flop cli.find cli.__init__ __main__
+cli.cache cli.proofs cli.report cli.flip_flop cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only

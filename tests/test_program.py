@@ -50,7 +50,6 @@ def test_precision_is_the_narrowest_cast_at_any_depth(step_fn, precision):
         read = program.read(step_fn, jnp.eye(3), jnp.zeros(3), None)
     assert read.precision == precision
     assert read.random is None
-    assert read.out_shape == (3,)
 
 
 def noisy_in_scan(params, hidden, inputs):
@@ -70,10 +69,24 @@ def test_random_numbers_are_seen_wherever_they_are_drawn(step_fn, params):
     assert program.read(systems.identity, params, jnp.zeros(3), None).random is None
 
 
-def test_out_shape_tells_a_step_that_changes_its_state():
-    """The shape of the new state is reported, also when it is not the old one, and () for what is no array."""
-    assert program.read(systems.loses_a_unit, None, jnp.zeros(3), None).out_shape == (2,)
-    assert program.read(lambda p, h, u: (h, h), None, jnp.zeros(3), None).out_shape == ()
+def test_a_step_that_changes_its_state_is_refused():
+    """A new state of another shape, or one that is no array, is said."""
+    with pytest.raises(ValueError, match=r"must return the shape of hidden, \(3,\), it returned \(2,\)"):
+        program.read(systems.loses_a_unit, None, jnp.zeros(3), None)
+    with pytest.raises(ValueError, match=r"must return the shape of hidden, \(3,\), it returned tuple"):
+        program.read(lambda p, h, u: (h, h), None, jnp.zeros(3), None)
+
+
+def test_fingerprints_are_of_what_is_computed():
+    """Constants inside, a changed number, another shape: other words; another name: the same."""
+    shape, table = jax.ShapeDtypeStruct((2,), jnp.float32), np.arange(2, dtype=np.float32)
+    steps = [lambda h: h + 1, lambda h: h + 2, lambda h: h + table, lambda h: h + 2 * table, jax.nn.relu, jax.nn.silu]
+    words = [program.fingerprint(step, shape) for step in steps]
+    assert len(set(words)) == len(words)
+    assert [program.fingerprint(step, shape) for step in steps] == words
+    assert program.fingerprint(lambda x: x + 1, shape) == words[0]
+    assert program.fingerprint(jax.jit(lambda x: jax.nn.relu(x)), shape) != words[0]
+    assert program.fingerprint(steps[0], jax.ShapeDtypeStruct((3,), jnp.float32)) != words[0]
 
 
 def nested_gate(params, hidden, inputs):

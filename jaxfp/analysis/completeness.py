@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import arguments, dynamics
 from jaxfp.search import dedupe, zeros
 from jaxfp.types import FIXED, FixedPoints, Kind, Report
 
@@ -100,6 +100,9 @@ def audit(
 
     Source: Brouwer degree; Good (1953), Biometrika 40:237. The audit of fixed points is ours.
     """
+    if kind is not None:
+        dynamics.check_kind(kind)
+    arguments.check_flag("bounded", bounded, or_none=True)
     if not isinstance(points, FixedPoints):
         if not isinstance(points, tuple) or len(points) != 2:
             raise ValueError(f"points must be FixedPoints or a pair (hidden, inputs), got {type(points).__name__}.")
@@ -108,10 +111,11 @@ def audit(
     if kind is not None and kind != report.kind:
         raise ValueError(f'kind is "{kind}", but the points come from a search with kind "{report.kind}".')
     dynamics.check_kind(report.kind)
-    jacobians = np.asarray(getattr(linear, "jacobian", linear), np.float64)
+    wanted = "the result of linearize, or Jacobians (n_points, n_hidden, n_hidden)"
+    jacobians = arguments.as_numpy("linear", getattr(linear, "jacobian", linear), wanted).astype(np.float64)
     n_points, n_hidden = points.hidden.shape
     if jacobians.shape != (n_points, n_hidden, n_hidden):
-        raise ValueError(f"jacobians must be {(n_points, n_hidden, n_hidden)}, got {jacobians.shape}.")
+        raise ValueError(f"linear: jacobians must be {(n_points, n_hidden, n_hidden)}, got {jacobians.shape}.")
 
     counts = (points.status == FIXED) & points.isolated
     signs = np.array(
@@ -230,9 +234,15 @@ def input_group_of(inputs: np.ndarray | None, distinct: np.ndarray | None, n_poi
 
 def _from_arrays(hidden: Any, inputs: Any, kind: Kind) -> FixedPoints:
     """Points from anywhere: nothing is known of the search."""
-    hidden = np.asarray(hidden, np.float64)
-    inputs = None if inputs is None else np.asarray(inputs, np.float64)
-    n_points = len(hidden)
+    hidden = arguments.as_numpy("points: hidden", hidden, "(n_points, n_hidden)").astype(np.float64)
+    if inputs is not None:
+        inputs = arguments.as_numpy("points: inputs", inputs, "None or (n_points, n_inputs)").astype(np.float64)
+    n_points = len(hidden) if hidden.ndim == 2 else -1
+    if n_points < 0 or (inputs is not None and (inputs.ndim != 2 or len(inputs) != n_points)):
+        raise ValueError(
+            "points must be hidden (n_points, n_hidden) and inputs None or (n_points, n_inputs), got "
+            f"{hidden.shape} and {None if inputs is None else inputs.shape}."
+        )
     _, distinct = dedupe.input_groups(inputs, n_points)
     n_inputs = 1 if distinct is None else len(distinct)
     report = Report(

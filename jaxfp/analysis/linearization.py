@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxfp import dynamics
+from jaxfp import arguments, dynamics
 from jaxfp.types import Array, Params, StepFn
 
 
@@ -49,11 +49,13 @@ def linearize(step_fn: StepFn, params: Params, hidden: Array, inputs: Array | No
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626, eq. 2.1.
     """
+    if inputs is not None:
+        arguments.check_array("inputs", inputs, "to differentiate by them", (1, 2))
 
     def one(h: jax.Array, u: jax.Array | None) -> Linearization:
         with jax.default_matmul_precision("highest"):
             if u is None:
-                return Linearization(jax.jacfwd(lambda h: step_fn(params, h, None))(h), None)
-            return Linearization(*jax.jacfwd(lambda h, u: step_fn(params, h, u), argnums=(0, 1))(h, u))
+                return Linearization(jax.jacfwd(lambda h: arguments.step(step_fn, params, h, None))(h), None)
+            return Linearization(*jax.jacfwd(lambda h, u: arguments.step(step_fn, params, h, u), argnums=(0, 1))(h, u))
 
     return dynamics.over_points(one, hidden, inputs)

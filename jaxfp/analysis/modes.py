@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import arguments, dynamics
 from jaxfp.types import Array, Kind
 
 _MAX_ARCS = 256  # of the border, before a verdict is left marginal
@@ -119,10 +119,12 @@ def spectrum(
       Sorensen & Yang (1998), ARPACK Users' Guide.
     """
     dynamics.check_kind(kind)
-    if jacobian.ndim not in (2, 3) or jacobian.shape[-1] != jacobian.shape[-2]:
+    arguments.check_flag("vectors", vectors)
+    wanted = "(n_hidden, n_hidden) or (n_points, n_hidden, n_hidden)"
+    arguments.check_array("jacobian", jacobian, wanted, (2, 3), floating=False)
+    if jacobian.shape[-1] == 0 or jacobian.shape[-1] != jacobian.shape[-2]:
         raise ValueError(f"jacobian must be (n_points, n_hidden, n_hidden), got {jacobian.shape}.")
-    if not isinstance(dt, jax.core.Tracer) and not dt > 0:
-        raise ValueError(f"dt must be positive, got {dt}.")
+    arguments.check_number("dt", dt, positive=True)
     n = jacobian.shape[-1]
     if k is not None:
         if not vectors:

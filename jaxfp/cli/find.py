@@ -76,9 +76,11 @@ def add_parser(commands: Any) -> None:
         "or npz with an array `candidates` (default: states that the network visits from random ones)")  # fmt: skip
     add("--n-candidates", type=int, default=512, metavar="K", help="how many to draw by default (default: %(default)s)")
     add("--dt", type=float, default=1.0, help="duration of a step, the unit of timescales (default: %(default)s)")
-    add("--seed", type=int, default=0, help="random seed of candidates and search (default: %(default)s)")
+    add("--seed", type=report.seed, default=0, help="random seed of candidates and search (default: %(default)s)")
     add("--out", type=pathlib.Path, default=pathlib.Path("out"), metavar="FOLDER",
         help="where results go (default: %(default)s)")  # fmt: skip
+    add("--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished; a search that was "
+        "killed goes on from there when the same command is run again")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
 
@@ -108,7 +110,8 @@ def run(arguments: argparse.Namespace) -> None:
     n_hidden = 2 * n_units if arguments.cell == "lstm" else n_units
     inputs = _inputs(arguments.inputs, params["w_in"].shape[1])
     starts: Any = None if arguments.candidates is None else _read_candidates(arguments.candidates, n_hidden)
-    io.check_folder(arguments.out)
+    for folder in filter(None, (arguments.out, arguments.checkpoint)):
+        io.check_folder(folder)
     if ignored:
         console.print(f"Not used from {arguments.weights.name}: {', '.join(ignored)}.")
     key_candidates, key_waves = jax.random.split(jax.random.key(arguments.seed))
@@ -116,8 +119,9 @@ def run(arguments: argparse.Namespace) -> None:
         if starts is None:
             starts = _starts(key_candidates, step_fn, params, inputs, n_hidden, arguments.n_candidates)
         analysis = report.analyze(
-            step_fn, params, starts, inputs, dt=arguments.dt, key=key_waves, progress=not arguments.quiet
-        )
+            step_fn, params, starts, inputs, dt=arguments.dt, key=key_waves, progress=not arguments.quiet,
+            checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
+        )  # fmt: skip
         report.show(console, analysis)
     took = {"total": seconds(), "compile": compiling()}
     took["run"] = took["total"] - took["compile"]

@@ -288,7 +288,14 @@ def sign_codes(network: Network, hidden: np.ndarray) -> list[str]:
 
 
 def explore(
-    seed: int, network: Network, recipe: Recipe, *, n_candidates: int = 1024, noise: float = 0.5, progress: bool = False
+    seed: int,
+    network: Network,
+    recipe: Recipe,
+    *,
+    n_candidates: int = 1024,
+    noise: float = 0.5,
+    progress: bool = False,
+    checkpoint: pathlib.Path | None = None,
 ) -> tuple[report.Analysis, flip_flop.Batch, jax.Array]:
     """Candidates from fresh trials, then the search at zero input.
 
@@ -299,6 +306,7 @@ def explore(
       n_candidates: states to start from.
       noise: standard deviation added to them, activation units.
       progress: show a bar.
+      checkpoint: of the search, see `find_fixed_points`.
 
     Returns:
       Analysis; the trials (128 of 64 steps); their states (n_trials, n_time, n_hidden).
@@ -314,7 +322,9 @@ def explore(
     batch = _sample(key_trials, config, 128, pulse_probability=recipe.pulse_probability)
     states = _states(network, batch.inputs)
     starts = candidates.sample_candidates(key_candidates, states, n_candidates, noise)
-    analysis = report.analyze(network.step_fn, network.params, starts, None, key=key_waves, progress=progress)
+    analysis = report.analyze(
+        network.step_fn, network.params, starts, None, key=key_waves, progress=progress, checkpoint=checkpoint
+    )
     return analysis, batch, states
 
 
@@ -346,7 +356,9 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--n-hidden", type=int, metavar="N", help="with --train: number of units (default: tanh 100, "
                         "gru 64, lstm 32)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="random seed of training, trials and search (default: 0)")
+    parser.add_argument(
+        "--seed", type=report.seed, default=0, help="random seed of training, trials and search (default: 0)"
+    )
     parser.add_argument(
         "--candidates", type=int, default=1024, metavar="K",
         help="how many states to search from, taken from trials (default: %(default)s)",
@@ -354,6 +366,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--noise", type=float, default=0.5, help="s.d. of the noise added to those states (default: %(default)s)"
     )
+    parser.add_argument(
+        "--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished of training and search; "
+        "a run that was killed goes on from there when the same command is run again",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
 
@@ -379,15 +395,17 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--candidates and --n-hidden must be at least 1.")
     if not 0 <= arguments.noise < np.inf:
         raise ValueError(f"--noise must be a finite number, 0 or more, got {arguments.noise}.")
-    io.check_folder(arguments.out)
+    for folder in filter(None, (arguments.out, arguments.checkpoint)):
+        io.check_folder(folder)
     console = Console()
     seconds = report.stopwatch()
     recipe = recipe_of(arguments.cell)
     with report.compile_seconds() as compiling:
         if arguments.train:
             arrays, provenance = train_network(
-                arguments.seed, arguments.cell, arguments.n_hidden, recipe, progress=not arguments.quiet
-            )
+                arguments.seed, arguments.cell, arguments.n_hidden, recipe, progress=not arguments.quiet,
+                checkpoint=arguments.checkpoint and arguments.checkpoint / "training",
+            )  # fmt: skip
             io.save(arguments.out / "weights.npz", arrays, provenance)
         else:
             arrays, provenance = io.load_packaged(f"flip_flop_{arguments.cell}")
@@ -400,7 +418,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         analysis, batch, states = explore(
             arguments.seed, network, recipe, n_candidates=arguments.candidates, noise=arguments.noise,
-            progress=not arguments.quiet,
+            progress=not arguments.quiet, checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
         )  # fmt: skip
         codes = sign_codes(network, analysis.points.hidden)
         report.show(console, analysis, codes)

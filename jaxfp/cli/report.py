@@ -1,5 +1,6 @@
 """From a search to what a person reads: tables on the terminal, report.json, fixed_points.npz, figures."""
 
+import argparse
 import contextlib
 import pathlib
 import time
@@ -14,10 +15,10 @@ from rich.table import Table
 
 from jaxfp import dynamics, io, pipeline, plotting
 from jaxfp.analysis import completeness, linearization, modes
+from jaxfp.cli import proofs
 from jaxfp.proof import certificates
 from jaxfp.types import FIXED, SLOW, Array, FixedPoints, Kind, Params, StepFn
 
-_GHOST_RADII = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # tried around slow points, activation units
 _COMPILE_EVENTS = ("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration", "backend_compile_duration")
 
 
@@ -54,6 +55,7 @@ def analyze(
     dt: float = 1.0,
     key: jax.Array,
     progress: bool = True,
+    checkpoint: pathlib.Path | None = None,
 ) -> Analysis:
     """Search until complete, linearize, audit, certify.
 
@@ -66,6 +68,7 @@ def analyze(
       dt: duration of one step.
       key: of the seeded waves.
       progress: show a bar.
+      checkpoint: see `find_fixed_points`.
 
     Returns:
       Analysis.
@@ -78,56 +81,15 @@ def analyze(
       1
     """
     points = pipeline.find_fixed_points(
-        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress
-    )
+        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
-    proof, ghost_radius = prove(step_fn, params, points, kind)
-    error = np.zeros(len(points.hidden))  # of the Jacobian of the point as it is given, if that is what it is of
-    if proof is not None:
-        exact = certificates.certified_jacobian(step_fn, params, proof, points.inputs)
-        off = np.linalg.norm(exact.jacobian - linear.jacobian, axis=(1, 2)) + exact.error
-        error = np.where(proof.exists, off, error)
+    proof, ghost_radius = proofs.prove(step_fn, params, points, kind)
+    error = proofs.jacobian_error(step_fn, params, points, linear.jacobian, proof)
     spectra = modes.spectrum(linear.jacobian, dt=dt, kind=kind, jacobian_error=error)
     candidate_q = dynamics.q(step_fn, params, np.asarray(candidates, np.float64), inputs, kind=kind)
     return Analysis(points, linear, spectra, completeness.audit(points, linear), proof, ghost_radius, candidate_q)
-
-
-def prove(
-    step_fn: StepFn, params: Params, points: FixedPoints, kind: Kind
-) -> tuple[certificates.Certificates | None, np.ndarray]:
-    """Certify what is FIXED, and exclude fixed points around what is SLOW.
-
-    Args:
-      step_fn: map `(params, hidden, inputs) -> hidden`.
-      params: pytree that `step_fn` understands.
-      points: of a search.
-      kind: "map" or "flow".
-
-    Returns:
-      Certificates of all points, those that are not FIXED being without; None if the step has an operation without
-      an interval rule. And the radius (n_points,) of a ball around each SLOW point proved to hold no fixed point.
-
-    Example:
-      >>> def step(p, h, u):
-      ...     return p * h
-      >>> prove(step, 0.5, pipeline.find_fixed_points(step, 0.5, np.ones((1, 2))), "map")[0].exists.tolist()
-      [True]
-    """
-    hidden, inputs, slow = points.hidden, points.inputs, points.status == SLOW
-    ghost_radius = np.zeros(len(hidden))
-    try:
-        proof = certificates.certify(step_fn, params, hidden, inputs, kind=kind)
-        for radius in _GHOST_RADII:
-            none = certificates.excludes(step_fn, params, hidden, radius, inputs, kind=kind)
-            ghost_radius = np.where(slow & none, radius, ghost_radius)
-    except NotImplementedError:
-        return None, ghost_radius
-    fixed = ~slow
-    return proof._replace(
-        exists=proof.exists & fixed,
-        error_radius=np.where(fixed, proof.error_radius, np.inf),
-        unique_radius=np.where(fixed, proof.unique_radius, 0.0),
-    ), ghost_radius
 
 
 @contextlib.contextmanager
@@ -201,7 +163,7 @@ def show(console: Console, analysis: Analysis, codes: list[str] | None = None) -
         distinct = sorted({codes[p] for p in np.flatnonzero(stable)})
         shown = " ".join(distinct[:8]) + (" ..." if len(distinct) > 8 else "")
         console.print(f"{stable.sum()} stable, with {len(distinct)} distinct signs of the readout: {shown}")
-    _show_proof(console, analysis)
+    console.print(proofs.sentence(points, analysis.proof))
     _show_slow(console, analysis)
     counts_text = ", ".join(f"{n} {name}" for name, n in points.report.counts.items() if n)
     console.print(f"\nThe {points.report.n_candidates} candidates ended as: {counts_text}.")
@@ -211,25 +173,6 @@ def show(console: Console, analysis: Analysis, codes: list[str] | None = None) -
     found = sum(wave["n_new_fixed"] for wave in seeded)
     console.print(f"Seeded waves after that: {len(seeded)}, which found {found} more.\n")
     console.print(analysis.audit.summary())
-
-
-def _show_proof(console: Console, analysis: Analysis) -> None:
-    points, proof = analysis.points, analysis.proof
-    fixed = points.status == FIXED
-    if proof is None:
-        console.print("Nothing is certified: the step uses an operation without an interval rule.")
-        return
-    proved = proof.exists
-    said = f"Proved: {proved.sum()} of {fixed.sum()} fixed points exist"
-    if proved.any():
-        relation = certificates.tell_apart(proof, points.inputs)[np.ix_(proved, proved)]
-        pairs = np.triu(np.ones(relation.shape, bool), 1)
-        off = np.abs(proof.center - points.hidden).max(axis=1) + proof.error_radius
-        said += f", within {off[proved].max():.0e} of where they are given, and no other lies within "
-        said += (
-            f"{proof.unique_radius[proved].min():.0e}; {(relation[pairs] == -1).sum()} of {pairs.sum()} pairs differ"
-        )
-    console.print(f"{said}.")
 
 
 def _show_slow(console: Console, analysis: Analysis) -> None:
@@ -290,7 +233,7 @@ def summary(analysis: Analysis, codes: list[str] | None = None) -> dict[str, Any
             "eigenvalues": spectra.eigenvalues[p, :8],
             "eigenvalue_bounds": spectra.bound[p, :8],
             "timescales": spectra.timescale[p, :8],
-            **_proof_of(analysis, p),
+            **proofs.of_point(points, analysis.proof, analysis.ghost_radius, p),
             **({} if codes is None else {"readout_signs": codes[p]}),
         }
         for p in range(len(points.hidden))
@@ -311,20 +254,6 @@ def summary(analysis: Analysis, codes: list[str] | None = None) -> dict[str, Any
         },
         "search": points.report._asdict(),
         "points": each,
-    }
-
-
-def _proof_of(analysis: Analysis, p: int) -> dict[str, Any]:
-    """What is proved of one point, JSON-like."""
-    proof = analysis.proof
-    if analysis.points.status[p] == SLOW:
-        return {"no_fixed_point_within": float(analysis.ghost_radius[p])}
-    if proof is None or not proof.exists[p]:
-        return {"certified": False}
-    return {
-        "certified": True,
-        "error_radius": float(proof.error_radius[p]),
-        "unique_radius": float(proof.unique_radius[p]),
     }
 
 
@@ -403,6 +332,27 @@ def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> 
     draw(figure.add_subplot(**axes))
     io.write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
     return path
+
+
+def seed(text: str) -> int:
+    """The argument of --seed.
+
+    Args:
+      text: as typed.
+
+    Returns:
+      The number.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is none that a random key can be made of.
+
+    Example:
+      >>> seed("0")
+      0
+    """
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
 
 
 def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:

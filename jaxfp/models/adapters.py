@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfp import arguments
 from jaxfp.models import equations
 from jaxfp.models.equations import CellKind, Form
 from jaxfp.types import Array, Params
@@ -106,13 +107,13 @@ def from_arrays(
       >>> step_fn(params, jnp.zeros(1), None).tolist(), step_fn.bounded
       ([0.0], True)
     """
-    if kind not in equations.N_GATES:
-        raise ValueError(f"kind must be one of {sorted(equations.N_GATES)}, got {kind!r}.")
+    if not isinstance(kind, str) or kind not in equations.N_GATES:
+        raise ValueError(f"kind must be one of {sorted(equations.N_GATES)}, got {arguments.came(kind)}.")
     if form is not None and kind != "euler":
         raise ValueError(f'form goes with kind "euler" and no other, got kind={kind!r}, form={form!r}.')
     if alpha is not None and kind not in ("euler", "low_rank"):
         raise ValueError(f'alpha goes with kind "euler" or "low_rank", got kind={kind!r}, alpha={alpha}.')
-    form = "current" if kind == "low_rank" else form or "rate"
+    form = "current" if kind == "low_rank" else "rate" if form is None else form
     if kind in ("euler", "low_rank"):
         equations.check_euler(alpha, form)
     params = equations.check_arrays(kind, arrays)

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfp import arguments
 from jaxfp.types import Array
 
 Arrays = Mapping[str, Array]
@@ -270,13 +271,15 @@ def check_arrays(kind: CellKind, arrays: Mapping[str, Any]) -> dict[str, Array]:
       >>> check_arrays("relu", {"w_rec": np.eye(2)})["b"]
       array([0., 0.])
     """
+    if not isinstance(arrays, Mapping):
+        raise ValueError(f"arrays must be a mapping of names to arrays, got {arguments.came(arrays)}.")
     required = {"m", "n"} if kind == "low_rank" else {"w_rec"}
     optional = {"w_in", "b", "b_rec"} if kind == "gru" else {"w_in", "b"}
     if not required <= set(arrays) <= required | optional:
         wanted = f"{sorted(required)} and optionally {sorted(optional)}"
-        raise ValueError(f'arrays of kind "{kind}" must be {wanted}, got {sorted(arrays)}.')
+        raise ValueError(f'arrays of kind "{kind}" must be {wanted}, got {sorted(map(str, arrays))}.')
     checked: dict[str, Array] = {
-        name: array if isinstance(array, jax.Array) else np.asarray(array) for name, array in arrays.items()
+        name: array if isinstance(array, jax.Array) else _as_array(name, array) for name, array in arrays.items()
     }
     for name, array in checked.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -321,10 +324,17 @@ def check_euler(alpha: float | None, form: str | None) -> None:
     Example:
       >>> check_euler(0.1, "rate")
     """
-    if alpha is None or not 0 < alpha < float("inf"):
-        raise ValueError(f"alpha = dt/tau must be a positive finite number, got {alpha}.")
-    if form not in ("rate", "current"):
-        raise ValueError(f'form must be "rate" or "current", got {form!r}.')
+    if alpha is None:
+        raise ValueError("alpha = dt/tau must be a positive finite number, got None.")
+    arguments.check_number("alpha = dt/tau", alpha, positive=True)
+    arguments.check_choice("form", form, ("rate", "current"))
+
+
+def _as_array(name: str, array: Any) -> np.ndarray:
+    try:
+        return np.asarray(array)
+    except ValueError as error:  # rows of unequal lengths
+        raise ValueError(f"{name} must be an array, got {arguments.came(array)}.") from error
 
 
 def _hint(transposed: bool) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx, traverse_util
 
+from jaxfp import arguments
 from jaxfp.models import adapters, cells
 from jaxfp.types import Params
 
@@ -166,7 +167,10 @@ def _check_nnx(step_fn: NnxStep, params: Params, streams: dict[tuple[Any, ...], 
     hidden, inputs = (
         jnp.linspace(-0.7, 0.9, size, dtype=_dtype(params)) for size in (step_fn.carry.size, step_fn.n_inputs)
     )
-    carry, _ = cell(step_fn.carry.unflatten(hidden), inputs)
+    try:
+        carry, _ = cell(step_fn.carry.unflatten(hidden), inputs)
+    except TypeError as error:
+        raise ValueError(f"the cell cannot take n_inputs = {step_fn.n_inputs} inputs: {error}") from error
     step_fn.carry.flatten(carry, hidden.dtype)
     after = traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(cell)))
     changed = [path for path in state if not _same(state[path], after.get(path))]
@@ -209,7 +213,8 @@ def from_linen(cell: nn.Module, variables: Any, *, n_inputs: int | None = None) 
     if not isinstance(cell, nn.Module):
         raise ValueError(f"cell must be a flax.linen module, got {type(cell).__name__} (see from_nnx, from_arrays).")
     if not isinstance(variables, Mapping) or "params" not in variables:
-        raise ValueError(f'variables must be a mapping with "params", got {jax.tree.map(jnp.shape, variables)}.')
+        got = sorted(map(str, variables)) if isinstance(variables, Mapping) else arguments.came(variables)
+        raise ValueError(f'variables must be a mapping with "params", got {got}.')
     params = flax.core.unfreeze(dict(variables))
     adapters.check_finite(params)
     known = type(cell) in _LINEN_BOXES
@@ -232,8 +237,8 @@ def from_linen(cell: nn.Module, variables: Any, *, n_inputs: int | None = None) 
         raise ValueError(f"the cell is stochastic: {error}") from error
     except flax.errors.ModifyScopeVariableError as error:
         raise ValueError(f"the cell's step changes its own state: {error}") from error
-    except flax.errors.FlaxError as error:
-        raise ValueError(f"the cell does not fit its variables: {error}") from error
+    except (flax.errors.FlaxError, TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        raise ValueError(f"the cell does not fit its variables and n_inputs = {n_inputs}: {error}") from error
     return step_fn, params
 
 
@@ -306,6 +311,6 @@ def _dotted(paths: list[tuple[Any, ...]]) -> str:
 
 
 def _checked_n_inputs(cell: Any, n_inputs: Any) -> int:
-    if not isinstance(n_inputs, int | np.integer) or n_inputs < 0:
+    if isinstance(n_inputs, bool) or not isinstance(n_inputs, int | np.integer) or n_inputs < 0:
         raise ValueError(f"n_inputs of {type(cell).__name__} is not known: pass n_inputs >= 0, got {n_inputs!r}.")
     return int(n_inputs)

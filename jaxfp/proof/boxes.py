@@ -10,7 +10,8 @@ it is, as z h + (1 - z) n does at z = 1, and their weight is below 1, for no gat
 others, a fixed point is a mean of the R_v / (1 - A_v), and a box that holds these is sent into itself. If only
 |A_v| < 1, the same is true of |h_i| <= max |R_v| / (1 - |A_v|).
 
-Begin with D = R^N and go on with the box just found: a vanilla RNN and a GRU need one pass, an LSTM two. Slightly
+Begin with D = R^N and go on with the box just found, until it has an end in every direction: a vanilla RNN and a GRU
+need one pass, an LSTM two. Slightly
 enlarged, the box has no fixed point on its border, nor has any map between F and a constant: so the indices of the
 fixed points sum to +1. For a flow, 1 - A_v is -A_v, and the field points inward.
 """
@@ -119,7 +120,9 @@ def build_box(
         with np.errstate(all="ignore"):  # infinite ends have their meaning here
             for _ in range(_N_PASSES):
                 domain = improved(domain, inputs)
-        return (domain.lower, domain.upper) if np.isfinite(domain).all() else None
+                if np.isfinite(domain).all():  # a smaller box would say no more, and leave out what is only passed
+                    return domain.lower, domain.upper
+        return None
 
     return box_at
 

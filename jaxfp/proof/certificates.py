@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import arguments, dynamics
 from jaxfp.proof import enclosure, interval
 from jaxfp.proof.enclosure import Enclosure
 from jaxfp.proof.interval import Interval
@@ -98,7 +98,7 @@ def certify(
 
     Source: Krawczyk (1969), Computing 4:187; Rump (2010), Acta Numerica 19:287, section 13.
     """
-    hidden, inputs = _checked(hidden, inputs, kind)
+    hidden, inputs = _checked("hidden", step_fn, params, hidden, inputs, kind)
     return Certificates(*_prove(step_fn, params, kind, _certify_chunk, hidden, inputs))
 
 
@@ -133,13 +133,13 @@ def excludes(
       >>> bool(excludes(lambda p, h, u: h + p + h**2, 1e-12, np.zeros(1), 5e-7))  # q = 5e-25, and yet no fixed point
       True
     """
-    single = np.ndim(center) == 1
-    center, inputs = _checked(center, inputs, kind)
-    radii = np.asarray(radius, np.float64)
+    center = arguments.as_numpy("center", center, "(n_hidden,) or (n_balls, n_hidden)")
+    single = center.ndim == 1
+    center, inputs = _checked("center", step_fn, params, center, inputs, kind)
+    radii = arguments.as_numpy("radius", radius, "a finite number, 0 or more").astype(np.float64)
     if radii.shape not in ((), (len(center),)) or not (np.isfinite(radii) & (radii >= 0)).all():
-        raise ValueError(
-            f"radius must be a finite number, 0 or more, or ({len(center)},) of them, one a center; got {radius!r}."
-        )
+        wanted = f"a finite number, 0 or more, or ({len(center)},) of them, one a center"
+        raise ValueError(f"radius must be {wanted}; got {arguments.came(radius)}.")
     (proved,) = _prove(step_fn, params, kind, _exclude_chunk, center, inputs, np.broadcast_to(radii, len(center)))
     return proved[0] if single else proved
 
@@ -168,7 +168,8 @@ def certified_jacobian(
       >>> result.jacobian.round(9).tolist(), bool(result.error[0] < 1e-14)
       ([[[2.0]]], True)
     """
-    center, inputs = _checked(proof.center, inputs, "map")
+    _check_proof(proof)
+    center, inputs = _checked("proof", step_fn, params, proof.center, inputs, "map")
     radius = np.where(proof.exists, proof.error_radius, np.nan)
     return CertifiedJacobian(*_prove(step_fn, params, "flow", _jacobian_chunk, center, inputs, radius))
 
@@ -187,12 +188,21 @@ def tell_apart(proof: Certificates, inputs: Array | None = None) -> np.ndarray:
       (n_points, n_points) int: 1 the same, -1 different, 0 undecided. A point that is not certified is only known to
       be itself.
 
+    Raises:
+      ValueError: if proof is no result of `certify`, or inputs do not fit it.
+
     Example:
       >>> proof = certify(lambda p, h, u: p * h**2, 0.5, np.array([[2.0], [2.0 + 1e-6], [0.0]]))
       >>> tell_apart(proof).tolist()
       [[1, 1, -1], [1, 1, -1], [-1, -1, 1]]
     """
+    _check_proof(proof)
     n_points = len(proof.exists)
+    if inputs is not None:
+        wanted = f"None or ({n_points}, n_inputs), a row for each point of proof"
+        inputs = arguments.as_numpy("inputs", inputs, wanted)
+        if inputs.ndim != 2 or len(inputs) != n_points:
+            raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
     relation = np.zeros((n_points, n_points), int)
     for i in range(n_points):
         apart = np.abs(proof.center - proof.center[i]).max(axis=1, initial=0.0)
@@ -204,23 +214,33 @@ def tell_apart(proof: Certificates, inputs: Array | None = None) -> np.ndarray:
             both & inside, 1, np.where(both & (interval.down(apart) > interval.up(own + other)), -1, 0)
         )
     if inputs is not None:
-        inputs = np.asarray(inputs)
         relation[(inputs[:, None] != inputs[None]).any(axis=-1)] = -1
     relation[np.diag_indices(n_points)] = 1
     return relation
 
 
-def _checked(hidden: Any, inputs: Any, kind: Kind) -> tuple[np.ndarray, np.ndarray | None]:
+def _check_proof(proof: Any) -> None:
+    if not isinstance(proof, Certificates):
+        raise ValueError(f"proof must be the result of certify, got {arguments.came(proof)}.")
+
+
+def _checked(
+    name: str, step_fn: StepFn, params: Params, hidden: Any, inputs: Any, kind: Kind
+) -> tuple[np.ndarray, np.ndarray | None]:
     dynamics.check_kind(kind)
-    hidden = np.asarray(hidden, np.float64)
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
+    wanted = "(n_hidden,) or (n_points, n_hidden)"
+    hidden = arguments.as_numpy(name, hidden, wanted).astype(np.float64)
     hidden = hidden[None] if hidden.ndim == 1 else hidden
     if hidden.ndim != 2 or not hidden.shape[1]:
-        raise ValueError(f"hidden must be (n_hidden,) or (n_points, n_hidden), got {hidden.shape}.")
+        raise ValueError(f"{name} must be {wanted}, got {hidden.shape}.")
     if inputs is None:
         return hidden, None
-    inputs = np.asarray(inputs, np.float64)
+    wanted = f"None, (n_inputs,) or ({len(hidden)}, n_inputs), a row for each of {name}"
+    inputs = arguments.as_numpy("inputs", inputs, wanted).astype(np.float64)
     if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != len(hidden)):
-        raise ValueError(f"inputs must be None, (n_inputs,) or ({len(hidden)}, n_inputs), got {inputs.shape}.")
+        raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
     return hidden, np.broadcast_to(inputs, (len(hidden), inputs.shape[-1]))
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import batching
 
-from jaxfp import program
+from jaxfp import arguments, program
 from jaxfp.proof import interval, rules
 from jaxfp.proof.interval import Interval
 from jaxfp.proof.rules import Value
@@ -133,7 +133,9 @@ def faithful(step_fn: StepFn, params: Params, n_hidden: int, n_inputs: int | Non
     """
     hidden = jax.ShapeDtypeStruct((n_hidden,), np.float64)
     drive = None if n_inputs is None else jax.ShapeDtypeStruct((n_inputs,), np.float64)
-    traced = jax.make_jaxpr(step_fn)(params, hidden, drive)
+    with arguments.calling(hidden, drive):
+        traced, new = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, drive)
+    arguments.check_returned(new, hidden)
     return lambda *arguments: _faithful(traced.jaxpr, traced.consts, jax.tree.leaves(arguments))[0]
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import compiling, dynamics
+from jaxfp import arguments, compiling, dynamics
 from jaxfp.types import Array, Kind, Params, StepFn
 
 
@@ -39,13 +39,12 @@ def sample_candidates(key: jax.Array, states: Array, n_candidates: int, noise: f
     Source: Sussillo & Barak (2013); Golub & Sussillo (2018).
     """
     check_key(key)
-    if states.ndim < 2 or not jnp.issubdtype(states.dtype, jnp.floating):
-        raise ValueError(f"states must be floating, (..., n_hidden), got {states.dtype} of shape {states.shape}.")
-    if n_candidates < 0 or noise < 0:
-        raise ValueError(f"n_candidates and noise must not be negative, got {n_candidates} and {noise}.")
-    flat = states.reshape(-1, states.shape[-1])
-    if not len(flat):
+    arguments.check_array("states", states, "(..., n_hidden)", tuple(range(2, 33)))
+    arguments.check_count("n_candidates", n_candidates, least=0)
+    arguments.check_number("noise", noise)
+    if 0 in states.shape:
         raise ValueError(f"states must hold at least one state, got shape {states.shape}.")
+    flat = states.reshape(-1, states.shape[-1])
     rows, blur = _pick(key, n_candidates, flat.shape)
     if isinstance(states, np.ndarray):  # keeps float64 whatever the x64 setting
         return flat[np.asarray(rows)] + (noise * np.asarray(blur)).astype(flat.dtype)
@@ -153,7 +152,7 @@ def growing_directions(
       ([1.0, 0.0], 1.5)
     """
     with jax.default_matmul_precision("highest"):
-        _, product = jax.linearize(lambda h: step_fn(params, h, inputs), hidden)
+        _, product = jax.linearize(lambda h: arguments.step(step_fn, params, h, inputs), hidden)
         start = jax.random.normal(key, (n_directions, hidden.size), jnp.float32).astype(hidden.dtype)
         image = jax.vmap(product)(start)
         # E ||J v||^2 / E ||v||^2 = ||J||_F^2 / n
@@ -267,5 +266,4 @@ def check_key(key: Any) -> None:
       >>> check_key(jax.random.key(0))
     """
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
-        got = f"{key.dtype} of shape {key.shape}" if hasattr(key, "dtype") else repr(key)
-        raise ValueError(f"key must be one typed key, jax.random.key(seed), got {got}.")
+        raise ValueError(f"key must be one typed key, jax.random.key(seed), got {arguments.came(key)}.")

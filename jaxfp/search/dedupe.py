@@ -8,7 +8,10 @@ nothing; and nobody is dropped for being alone.
 
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
+
+from jaxfp import arguments
 
 _Rows = TypeVar("_Rows", bound=tuple)
 
@@ -85,10 +88,29 @@ def take(rows: _Rows, keep: Any) -> _Rows:
     Returns:
       The same kind of tuple.
 
+    Raises:
+      ValueError: if rows are no such tuple, or keep does not fit them.
+
     Example:
       >>> from jaxfp import SLOW, find_fixed_points
       >>> points = find_fixed_points(lambda p, h, u: p * h, 0.5, np.ones((1, 2)))
       >>> take(points, points.status == SLOW).hidden.shape
       (0, 2)
     """
+    columns = {x.shape[:1] for x in rows if hasattr(x, "shape")} if isinstance(rows, tuple) else set()
+    if not hasattr(rows, "_fields") or len(columns) > 1 or () in columns:
+        raise ValueError(f"rows must be a NamedTuple of arrays with one leading axis, got {arguments.came(rows)}.")
+    if not isinstance(keep, slice | jax.core.Tracer):
+        keep = _checked_keep(keep, next(iter(columns), (0,))[0])
     return type(rows)(*(x[keep] if hasattr(x, "shape") else x for x in rows))
+
+
+def _checked_keep(keep: Any, n_rows: int) -> np.ndarray:
+    wanted = f"a mask ({n_rows},), integers from {-n_rows} to {n_rows - 1}, or a slice"
+    array = arguments.as_numpy("keep", keep, wanted)
+    array = array.astype(int) if array.shape == (0,) and isinstance(keep, list | tuple) else array
+    mask = array.dtype == bool and array.shape == (n_rows,)
+    integers = array.dtype.kind in "iu" and array.ndim == 1 and bool(((-n_rows <= array) & (array < n_rows)).all())
+    if not mask and not integers:
+        raise ValueError(f"keep must be {wanted}, got {arguments.came(keep)}.")
+    return array

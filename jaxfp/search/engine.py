@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import compiling, dynamics
+from jaxfp import arguments, compiling, dynamics
 from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, Params, Solver, StepFn
 
 _STEPS_A_ROUND = 4
@@ -60,6 +60,9 @@ def build_search(step_fn: StepFn, solver: Solver, *, kind: Kind = "map") -> Call
       inputs None, (n_inputs,) or (n_candidates, n_inputs), tolerance a q at which a lane stops early (0: never), and
       max_steps, both dynamic.
 
+    Raises:
+      ValueError: if step_fn is no function, solver no Solver, or kind unknown.
+
     Example:
       >>> from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
       >>> search = build_search(lambda p, h, u: jnp.tanh(p * h), levenberg_marquardt())
@@ -67,6 +70,9 @@ def build_search(step_fn: StepFn, solver: Solver, *, kind: Kind = "map") -> Call
       >>> lanes.hidden.ravel().round(3).tolist()
       [0.859000027179718, -0.859000027179718]
     """
+    arguments.check_step(step_fn, hashable=False)
+    arguments.check_solver(solver)
+    dynamics.check_kind(kind)
 
     def search(params: Params, candidates: Array, inputs: Array | None, *, tolerance: Any, max_steps: Any) -> Lanes:
         def one(hidden: jax.Array, u: jax.Array | None) -> Lanes:

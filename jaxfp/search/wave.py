@@ -15,19 +15,20 @@ A lane shares a result only where its own next Newton steps would lead there, so
 was found before, nor on the order, the chunks or the devices.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import checkpoints, dynamics
 from jaxfp.search import dedupe, engine, judgment, polish, zeros
 from jaxfp.search import known as so_far
 from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
 from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, REJECTED, SLOW, Solver
 
-_BLOCK = 4096  # candidates searched before their lanes are shared out; bounds the memory, not the result
+_BLOCK = 4096  # candidates searched before their lanes are shared out, and lanes settled before these are saved
 _FACTORS, _ZEROS = 1 << 22, 256  # zeros are shared while their factors fit into 32 MiB, and 256 in any case
 _MOST = 64  # representatives refined at a time, before the lanes that belong to them are looked for
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
@@ -72,6 +73,7 @@ def search_wave(
     inputs: np.ndarray | None,
     known: so_far.Known | None = None,
     on_progress: Callable[[int], None] | None = None,
+    keep: checkpoints.Keep = checkpoints.keep_nothing,
 ) -> Wave:
     """Search, share, settle and judge one set of candidates. Needs x64 in scope.
 
@@ -81,6 +83,7 @@ def search_wave(
       inputs: (n_candidates, n_inputs) float64 or None.
       known: what earlier waves found.
       on_progress: called with the number of lanes just finished.
+      keep: of a checkpoint: takes what is finished from there, or puts it there.
 
     Returns:
       Wave.
@@ -102,13 +105,27 @@ def search_wave(
     found, rows = known.zeros, _no_rows(candidates.shape[1])
     for start in range(0, n_candidates, _BLOCK):
         block = np.arange(start, min(start + _BLOCK, n_candidates))
-        found, more = _search_block(problem, lanes, block, inputs, found)
-        rows = _stacked(rows, more)
+
+        def searched(block: np.ndarray = block, before: zeros.Zeros = found) -> tuple[Any, ...]:
+            after, more = _search_block(problem, lanes, block, inputs, before)
+            new = slice(len(before.hidden), None)
+            u = None if after.inputs is None else after.inputs[new]
+            return tuple(x[block] for x in lanes), zeros.Zeros(after.hidden[new], u, after.factors[new]), more
+
+        ended_there, new, more = keep(f"candidates-{start}-{start + len(block)}", searched)
+        for column, values in zip(lanes, ended_there, strict=True):
+            column[block] = values
+        found, rows = zeros.joined(found, new), _stacked(rows, more)
         if on_progress is not None:
             on_progress(int((lanes.zero[block] >= 0).sum()))
     alone = np.flatnonzero(lanes.zero < 0)
-    u = None if inputs is None else inputs[alone]
-    ended, sharing, n_steps = _settle(problem, lanes.hidden[alone].astype(np.float64), u)
+    ended, sharing, n_steps = _no_rows(candidates.shape[1]), np.zeros(0, int), np.zeros(0, int)
+    for start in range(0, len(alone), _BLOCK):
+        part = alone[start : start + _BLOCK]
+        at = lanes.hidden[part].astype(np.float64), _rows_of(inputs, part)
+        some, its_row, steps = keep(f"alone-{start}-{start + len(part)}", functools.partial(_settle, problem, *at))
+        sharing, n_steps = np.concatenate([sharing, len(ended.hidden) + its_row]), np.concatenate([n_steps, steps])
+        ended = _stacked(ended, some)
     lanes.n_steps[alone] += n_steps
     if on_progress is not None:
         on_progress(len(alone))
@@ -122,7 +139,8 @@ def search_wave(
     u = None
     if inputs is not None and found.inputs is not None:
         u = np.concatenate([found.inputs[n_before:], inputs[first]])
-    judged = judgment.judge(problem, judgment.in_the_box(problem, _stacked(rows, ended), u), u)
+    every = judgment.in_the_box(problem, _stacked(rows, ended), u)
+    judged = keep("verdicts", lambda: judgment.judge(problem, every, u))
     return _put_together(problem, known, found, lanes, row, judged)
 
 

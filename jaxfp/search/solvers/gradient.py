@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxfp import arguments
 from jaxfp.types import ResidualFn, Solver
 
 
@@ -41,6 +42,9 @@ def gradient(optimizer: optax.GradientTransformation) -> Solver:
     Returns:
       Solver.
 
+    Raises:
+      ValueError: if optimizer is no gradient transformation.
+
     Example:
       >>> solver = gradient(optax.sgd(0.1))
       >>> state = solver.init(lambda h: 2 * h, jnp.ones(1))
@@ -51,6 +55,8 @@ def gradient(optimizer: optax.GradientTransformation) -> Solver:
 
     Source: Golub & Sussillo (2018), JOSS 3:1003 (FixedPointFinder). Differs: no step couples two candidates.
     """
+    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
+        raise ValueError(f"optimizer must be an optax gradient transformation, got {arguments.came(optimizer)}.")
 
     def q_of(residual_fn: ResidualFn, hidden: jax.Array) -> tuple[jax.Array, jax.Array]:
         r = residual_fn(hidden)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from jaxfp import arguments
 from jaxfp.types import ResidualFn, Solver
 
 
@@ -58,8 +59,7 @@ def levenberg_marquardt(damping: float = 1e-2) -> Solver:
 
     Source: Levenberg (1944); Marquardt (1963); used for fixed points since Sussillo & Barak (2013).
     """
-    if not 0 < damping < float("inf"):
-        raise ValueError(f"damping must be positive and finite, got {damping!r}.")
+    arguments.check_number("damping", damping, positive=True)
     return Solver(_Init(damping), _step)
 
 

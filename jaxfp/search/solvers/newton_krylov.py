@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from jaxfp import arguments
 from jaxfp.search.solvers.levenberg_marquardt import State
 from jaxfp.types import ResidualFn, Solver
 
@@ -112,10 +113,8 @@ def _solver(n_vectors: int, damping: float, *, transposed: bool) -> Solver:
 
 
 def _check(n_vectors: int, damping: float) -> None:
-    if isinstance(n_vectors, bool) or not isinstance(n_vectors, int) or n_vectors < 1:
-        raise ValueError(f"n_vectors must be a positive integer, got {n_vectors!r}.")
-    if not 0 < damping < float("inf"):
-        raise ValueError(f"damping must be positive and finite, got {damping!r}.")
+    arguments.check_count("n_vectors", n_vectors)
+    arguments.check_number("damping", damping, positive=True)
 
 
 @dataclasses.dataclass(frozen=True)

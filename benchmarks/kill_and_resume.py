@@ -1,0 +1,150 @@
+"""Kill -9 at random moments of a search with a checkpoint: does every rerun end in the bits of one that was left alone?
+
+    python -m benchmarks kill_and_resume --out benchmarks/kill_and_resume
+
+The packaged tanh memory (100 units) is searched from 49,152 candidates, in blocks, and then by seeded waves. Each trial
+begins the search in a process of its own, kills it with SIGKILL after a random part of the time that a whole search
+takes, and runs the same search again in another process. kill_and_resume.json says of each trial when it was killed,
+how much was finished by then, and whether the points, their hits and the report (but its seconds) are the same bits.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxfp
+from jaxfp import io
+from jaxfp.cli import flip_flop
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Kill and resume.
+
+    Args:
+      argv: arguments after the program's name.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--candidates", type=int, default=49152)
+    parser.add_argument("--seed", type=int, default=0, help="of the candidates and of the moments")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("kill_and_resume"))
+    parser.add_argument("--search", nargs=2, metavar=("FOLDER", "FILE"), help="one search: what a trial runs")
+    arguments = parser.parse_args(argv)
+    if arguments.search:
+        search(arguments.candidates, arguments.seed, *arguments.search)
+        return
+    moments = np.random.default_rng(arguments.seed).uniform(0, 1, arguments.trials)
+    with tempfile.TemporaryDirectory() as name:
+        work = pathlib.Path(name)
+        run(work, "warm", arguments)  # compiles
+        whole_s = run(work, "whole", arguments)
+        pieces = sorted(path.name for path in (work / "whole").glob("*.npz"))
+        rows = []
+        for trial, moment in enumerate(moments):
+            row = {"kill_after_s": moment * whole_s, **killed(work, f"trial{trial}", arguments, moment * whole_s)}
+            row["n_temporary"] = len(list((work / f"trial{trial}").glob(".*")))
+            row["n_pieces_at_kill"] = len(list((work / f"trial{trial}").glob("*.npz")))
+            row["resumed_s"] = run(work, f"trial{trial}", arguments)
+            row["identical"] = same_bits(work / "trial.whole.npz", work / f"trial.trial{trial}.npz")
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+        n_points = len(io.load_points(work / "trial.whole.npz").hidden)
+    said = {
+        "n_candidates": arguments.candidates,
+        "seed": arguments.seed,
+        "n_points": n_points,
+        "n_pieces": len(pieces),
+        "search_s": whole_s,
+        "n_trials": len(rows),
+        "n_killed": sum(row["killed"] for row in rows),
+        "n_identical": sum(row["identical"] for row in rows),
+        "trials": rows,
+        **io.environment(),
+    }
+    io.save_json(arguments.out / "kill_and_resume.json", said)
+
+
+def search(n_candidates: int, seed: int, folder: str, file: str) -> None:
+    """One search, in this process.
+
+    Args:
+      n_candidates: how many.
+      seed: of the candidates.
+      folder: the checkpoint.
+      file: npz for the points.
+    """
+    network = flip_flop.as_network("tanh", io.load_packaged("flip_flop_tanh")[0])
+    pulses = jax.random.randint(jax.random.key(seed), (64, 50, 3), -1, 2) * 1.0
+    states = jaxfp.simulate(network.step_fn, network.params, jax.numpy.zeros(100), pulses)
+    candidates = np.asarray(jaxfp.sample_candidates(jax.random.key(seed + 1), states, n_candidates, 0.5))
+    print("begins", flush=True)
+    points = jaxfp.find_fixed_points(
+        network.step_fn, network.params, candidates, until="complete", checkpoint=folder, key=jax.random.key(seed)
+    )
+    print("ends", flush=True)
+    io.save_points(file, points)
+
+
+def begin(work: pathlib.Path, name: str, arguments: argparse.Namespace) -> subprocess.Popen[str]:
+    """A process that is about to search."""
+    command = [sys.executable, "-m", "benchmarks", "kill_and_resume", "--candidates", str(arguments.candidates)]
+    command += ["--seed", str(arguments.seed), "--search", str(work / name), str(work / f"trial.{name}.npz")]
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(work / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) != "begins\n":
+        assert line, "the search did not begin"
+    return process
+
+
+def run(work: pathlib.Path, name: str, arguments: argparse.Namespace) -> float:
+    """A whole search, or the rest of one; its seconds."""
+    process = begin(work, name, arguments)
+    began = time.perf_counter()
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    seconds = time.perf_counter() - began
+    assert said == "ends\n", "the search did not end"
+    assert process.wait() == 0
+    return seconds
+
+
+def killed(work: pathlib.Path, name: str, arguments: argparse.Namespace, after_s: float) -> dict[str, Any]:
+    """A search that is killed; False where it was over by then."""
+    process = begin(work, name, arguments)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    said = process.communicate()[0]
+    return {"killed": process.returncode == -signal.SIGKILL and said == ""}
+
+
+def same_bits(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Are two searches the same, but for the seconds that they took?"""
+    a, b = io.load_points(one), io.load_points(other)
+    columns = all(
+        (x is None and y is None) or (x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
+        for x, y in zip(a[:-1], b[:-1], strict=True)
+    )
+    reports = [json.dumps(io.plain(points.report._replace(seconds={})._asdict())) for points in (a, b)]
+    return columns and reports[0] == reports[1]
+
+
+if __name__ == "__main__":
+    main()
