@@ -17,7 +17,8 @@ def test_the_targets_are_the_sines_of_their_inputs():
     np.testing.assert_allclose(omega, np.linspace(0.1, 0.6, 51), rtol=1e-6)
     np.testing.assert_allclose(np.sort(batch.omega), omega, rtol=1e-6)  # each condition once
     time = 0.5 * np.arange(1, 253)
-    np.testing.assert_allclose(batch.targets[..., 0], np.sin(np.outer(batch.omega, time)), atol=1e-4)
+    wanted = np.sin(np.outer(np.asarray(batch.omega, np.float64), time))
+    np.testing.assert_allclose(batch.targets[..., 0], wanted, atol=1e-4)
     where = np.searchsorted(np.asarray(omega), np.asarray(batch.omega))
     np.testing.assert_array_equal(batch.inputs, np.broadcast_to(inputs[where][:, None], (51, 252, 1)))
 
@@ -32,7 +33,7 @@ def test_every_condition_comes_as_often_as_any_other():
 @pytest.mark.parametrize("phase", [0.0, 2.0])
 def test_the_frequency_of_a_sine_is_its_own(omega, phase):
     """Two crossings, each off by less than (omega dt)^3 / 30 radians, at least 9 cycles apart."""
-    outputs = jnp.sin(omega * 0.5 * jnp.arange(1260) + phase)
+    outputs = jnp.sin(omega * 0.5 * jnp.arange(1260.0) + phase)
     assert abs(task.frequency(outputs, 0.5) / omega - 1) < (omega / 2) ** 3 / 15 / (2 * np.pi * 9) + 2e-6
 
 

@@ -106,7 +106,8 @@ def as_network(arrays: dict[str, Any], dt: float) -> Network:
 
     Example:
       >>> eye = np.eye(2)
-      >>> arrays = {"w_rec": eye, "w_in": eye[:, :1], "b": eye[0], "w_out": eye[0], "b_out": eye[0, 0], "hidden0": eye[0]}
+      >>> arrays = dict.fromkeys(("b", "w_out", "hidden0"), eye[0])
+      >>> arrays |= {"w_rec": eye, "w_in": eye[:, :1], "b_out": eye[0, 0]}
       >>> as_network(arrays, 0.5).step_fn.alpha
       0.5
     """

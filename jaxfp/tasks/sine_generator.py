@@ -139,7 +139,7 @@ def loss(
     """
     if outputs.shape != targets.shape:
         raise ValueError(f"outputs and targets must have one shape, got {outputs.shape} and {targets.shape}.")
-    scored = config.dt * jnp.arange(1, targets.shape[1] + 1) > config.settle
+    scored = config.dt * jnp.arange(1, targets.shape[1] + 1, dtype=float) > config.settle
     weight = omega**-slow_weight
     error = jnp.mean(jnp.square(outputs - targets), axis=(1, 2), where=scored[None, :, None])
     return jnp.sum(weight * error) / jnp.sum(weight)
@@ -159,14 +159,16 @@ def frequency(outputs: jax.Array, dt: float) -> jax.Array:
       Array of shape (...,), radians per unit of dt; NaN with fewer than two crossings.
 
     Example:
-      >>> time = 0.5 * jnp.arange(400)
+      >>> time = 0.5 * jnp.arange(400.0)
       >>> round(float(frequency(jnp.sin(0.3 * time + 1), 0.5)), 4)
       0.3
     """
     before, after = outputs[..., :-1], outputs[..., 1:]
     up = (before < 0) & (after >= 0)
-    when = jnp.arange(before.shape[-1]) + before / jnp.where(up, before - after, 1.0)
+    number = jnp.broadcast_to(jnp.arange(before.shape[-1], dtype=outputs.dtype), before.shape)
+    when = number + before / jnp.where(up, before - after, 1)
     first = jnp.min(jnp.where(up, when, jnp.inf), axis=-1)
     last = jnp.max(jnp.where(up, when, -jnp.inf), axis=-1)
-    n_cycles = jnp.sum(up, axis=-1) - 1
-    return jnp.where(n_cycles > 0, 2 * jnp.pi * n_cycles / jnp.where(n_cycles > 0, dt * (last - first), 1.0), jnp.nan)
+    n_cycles = jnp.sum(up, axis=-1, dtype=outputs.dtype) - 1
+    span = jnp.where(n_cycles > 0, dt * (last - first), 1)
+    return jnp.where(n_cycles > 0, 2 * jnp.pi * n_cycles / span, jnp.nan)
