@@ -19,6 +19,7 @@ from jaxfp.cli import average_training, moving_average
 from jaxfp.cli.average_mechanism import DELAY
 
 COLUMNS = (
+    "failed",
     "r2",
     "r2_gap_60",
     "n_points",
@@ -61,7 +62,7 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     Returns:
       The row, JSON-like.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for recipe in (average_training.Recipe(), average_training.CONTROL):
         if arguments.n_steps is not None:
             recipe = dataclasses.replace(recipe, n_steps=arguments.n_steps, warm_up=1)
@@ -69,7 +70,7 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         rows.append(row(seed, arguments.cell, arrays, provenance, arguments.states))
     network, control = rows
     kept = ("r2", "variance_pc1", "variance_pc12", "decoded_last", "decoded_second", "gap_1_2", "gap_2_3", "train_s")
-    return {**network, "control": {name: control[name] for name in kept}}
+    return {**network, "control": {name: control[name] for name in kept if name in control}}
 
 
 def row(seed: int, cell: Any, arrays: Any, provenance: dict[str, Any], n_states: int) -> dict[str, Any]:
@@ -86,15 +87,18 @@ def row(seed: int, cell: Any, arrays: Any, provenance: dict[str, Any], n_states:
       The numbers, JSON-like.
     """
     network = average_training.as_network(cell, arrays)
-    finding = moving_average.examine(seed, network, provenance["recipe"]["n_values"], n_states)
+    common = {"train_s": provenance["seconds"], "training": provenance}
+    try:
+        finding = moving_average.examine(seed, network, provenance["recipe"]["n_values"], n_states)
+    except ValueError as error:  # too few searches got anywhere slow
+        return {"failed": str(error), **common}
     shift = finding.said["pulse_map"][DELAY]["r2"]
     return {
         **finding.does,
         **finding.said,
         "pulse_last": float(shift[0]),
         "pulse_second": float(shift[1]),
-        "train_s": provenance["seconds"],
-        "training": provenance,
+        **common,
     }
 
 

@@ -16,11 +16,14 @@ from benchmarks import (  # noqa: E402
     engine,
     first_call,
     flip_flop_seeds,
+    force_seeds,
     gemm_floor,
     kill_and_resume,
+    moving_average_seeds,
     networks,
     scaling,
     sides,
+    sine_generator_seeds,
     tables,
     truth,
 )
@@ -65,6 +68,33 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
     flip_flop_seeds.main([*sizes, "--out", str(tmp_path)])
     assert (tmp_path / "tanh_3.json").stat().st_mtime_ns == written
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "sizes"),
+    [
+        (force_seeds, ["--n-hidden", "30", "--n-bits", "1", "--n-time", "4000", "--candidates", "4"]),
+        (sine_generator_seeds, ["--n-hidden", "6", "--n-steps", "1", "--candidates", "1"]),
+        (moving_average_seeds, ["--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
+    ],
+)
+def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys):
+    """Each run has its JSON, a seed that was not run stands in the table as such, and a second call repeats nothing."""
+    command = ["--seeds", "2", "3", "--run", "3", *sizes, "--out", str(tmp_path)]
+    script.main(command)
+    said = json.loads((tmp_path / "3.json").read_text())
+    assert said["seed"] == 3
+    assert "versions" in said
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert rows[0] == {"seed": 2, "not_run": True}
+    assert set(rows[1]) - {"seed"} <= set(script.COLUMNS)
+    assert rows[1]["train_s"] == said["train_s"]
+
+    written = (tmp_path / "3.json").stat().st_mtime_ns
+    script.main(command)
+    assert (tmp_path / "3.json").stat().st_mtime_ns == written
+    assert not (tmp_path / "2.json").exists()
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 @pytest.mark.parametrize("script", [name for name in __main__.scripts() if name != "flip_flop_seeds"])

@@ -143,10 +143,10 @@ def find_sheets(
       tolerances: of q, falling.
 
     Returns:
-      Sheet by tolerance; of the lanes that got that far, at least 8.
+      Sheet by tolerance, of the lanes that got that far; none for a tolerance that fewer than 8 got below.
 
     Raises:
-      ValueError: if fewer than 8 lanes got below a tolerance.
+      ValueError: if there is none for the first.
 
     Example:
       >>> from jaxfp import io
@@ -161,9 +161,10 @@ def find_sheets(
         lanes = search(network.params, states, silence, tolerance=tolerance, max_steps=_MAX_STEPS)
         states = np.asarray(lanes.hidden)
         slow = np.asarray(lanes.q) <= tolerance
-        if slow.sum() < 8:
+        if slow.sum() >= 8:
+            sheets[tolerance] = look_at(network, states[slow].astype(np.float64), values[slow])
+        elif not sheets:
             raise ValueError(f"only {slow.sum()} of {len(slow)} searches got below q = {tolerance}.")
-        sheets[tolerance] = look_at(network, states[slow].astype(np.float64), values[slow])
     return sheets
 
 
@@ -225,7 +226,7 @@ def project(hidden: np.ndarray, origin: np.ndarray, directions: np.ndarray) -> n
     return (hidden - origin) @ directions[:2].T
 
 
-def pulse_map(key: jax.Array, network: Network, sheet: Sheet) -> dict[str, Any]:
+def pulse_map(key: jax.Array, network: Network, sheet: Sheet) -> dict[int, dict[str, Any]]:
     """What a pulse does to slow points, decoded some silent steps later, beside the shift it should be.
 
     Args:
@@ -276,7 +277,9 @@ def r2(said: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return 1 - np.square(said - wanted).mean(0) / wanted.var(0)
 
 
-def summarize(sheets: dict[float, Sheet], pulses: dict[str, Any], readout: tuple[Any, Any]) -> dict[str, Any]:
+def summarize(
+    sheets: dict[float, Sheet], pulses: dict[int, dict[str, Any]], readout: tuple[Any, Any]
+) -> dict[str, Any]:
     """The numbers of the sheets, JSON-like.
 
     Args:
@@ -287,6 +290,9 @@ def summarize(sheets: dict[float, Sheet], pulses: dict[str, Any], readout: tuple
     Returns:
       Dict.
 
+    Raises:
+      ValueError: if there is no sheet at the chosen tolerance.
+
     Example:
       >>> from jaxfp import io
       >>> network = average_training.as_network("gru", io.load_packaged("moving_average_gru")[0])
@@ -295,6 +301,8 @@ def summarize(sheets: dict[float, Sheet], pulses: dict[str, Any], readout: tuple
       >>> len(said["sweep"]["tolerance"])
       2
     """
+    if SLOW_TOLERANCE not in sheets:
+        raise ValueError(f"sheets must have one at the tolerance {SLOW_TOLERANCE}, got {sorted(sheets)}.")
     chosen = sheets[SLOW_TOLERANCE]
     directions = report.principal_directions(chosen.hidden)[1][:2]
     reads, means = directions @ np.asarray(readout[0], np.float64)[0], chosen.decode[:2].sum(1)

@@ -59,7 +59,8 @@ def examine(seed: int, network: Network, n_values: int, n_states: int = N_STATES
     does = average_mechanism.behaviour(key_trials, network, n_values)
     states, values = average_mechanism.draw_holding(key_states, network, n_states)
     sheets = average_mechanism.find_sheets(network, states, values)
-    pulses = average_mechanism.pulse_map(key_pulses, network, sheets[SLOW_TOLERANCE])
+    chosen = sheets.get(SLOW_TOLERANCE)
+    pulses = {} if chosen is None else average_mechanism.pulse_map(key_pulses, network, chosen)
     return Finding(does, sheets, average_mechanism.summarize(sheets, pulses, network.readout))
 
 

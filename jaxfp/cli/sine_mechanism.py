@@ -7,6 +7,7 @@ root mean square radii from the orbit's mean.
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import pipeline
@@ -89,7 +90,7 @@ def run_freely(network: Network, recipe: Recipe, duration: float = DURATION) -> 
     states = states[:, states.shape[1] // 2 :]
     outputs = np.asarray(sine_training.read_out(network.readout, states))
     inputs, target = (np.asarray(x, np.float64) for x in sine_generator.conditions(config))
-    omega = np.asarray(sine_generator.frequency(outputs, recipe.dt), np.float64)
+    omega = np.asarray(sine_generator.frequency(jnp.asarray(outputs), recipe.dt), np.float64)
     return Orbits(inputs, target, states, outputs, omega, recipe.dt)
 
 
@@ -139,9 +140,9 @@ def explain(points: FixedPoints, spectra: modes.Modes, orbits: Orbits) -> Mechan
     """
     point, n_inside, n_elsewhere = np.full((3, len(orbits.target)), -1)
     eccentricity = np.full(len(orbits.target), np.nan)
-    fixed = points.status == FIXED
+    fixed, inputs = points.status == FIXED, np.asarray(points.inputs)
     for j, u in enumerate(orbits.inputs):
-        here = np.flatnonzero(fixed & (points.inputs == u).all(1))
+        here = np.flatnonzero(fixed & (inputs == u).all(1))
         inside, distance = _inside(points.hidden[here], orbits.states[j].astype(np.float64))
         n_inside[j], n_elsewhere[j] = inside.sum(), (~inside).sum()
         if inside.any():
@@ -232,7 +233,11 @@ def taylor_norms(network: Network, points: FixedPoints, mechanism: Mechanism, or
     n_time = orbits.states.shape[1]
     states = orbits.states[there][:, np.linspace(0, n_time - 1, _N_SHOWN).astype(int)].astype(np.float64)
     terms = validity.taylor_terms(
-        network.step_fn, network.params, points.hidden[rows], points.inputs[rows], states - points.hidden[rows][:, None]
+        network.step_fn,
+        network.params,
+        points.hidden[rows],
+        np.asarray(points.inputs)[rows],
+        states - points.hidden[rows][:, None],
     )
     norms = {name: np.full(len(mechanism.point), np.nan) for name in terms._fields}
     for name, values in terms._asdict().items():
@@ -258,12 +263,14 @@ def summarize(orbits: Orbits, mechanism: Mechanism, norms: dict[str, np.ndarray]
       >>> summarize(orbits, mechanism, {"first": np.ones(2)}, np.ones(1, bool))["within_2_percent"]
       2
     """
-    off = np.abs(orbits.omega / orbits.target - 1)
-    ratio = mechanism.omega / orbits.target
+    off = np.nan_to_num(np.abs(orbits.omega / orbits.target - 1), nan=np.inf)
     slow = orbits.target < 0.18
     shuffles = np.random.default_rng(0).permuted(np.tile(orbits.target, (1000, 1)), axis=1)
     known = np.isfinite(mechanism.omega)
-    shuffled = [np.corrcoef(mechanism.omega[known], t[known])[0, 1] for t in shuffles] if known.sum() > 2 else [np.nan]
+    ratio = (mechanism.omega / orbits.target)[known] if known.any() else np.full(1, np.nan)
+    slowest = ratio[slow[known]] if known.any() else ratio
+    varies = known.sum() > 2 and np.ptp(mechanism.omega[known]) > 0
+    shuffled = [np.corrcoef(mechanism.omega[known], t[known])[0, 1] for t in shuffles] if varies else [np.nan]
     certified = np.array([p >= 0 and bool(proved[p]) for p in mechanism.point])
     each = [
         {
@@ -295,7 +302,7 @@ def summarize(orbits: Orbits, mechanism: Mechanism, norms: dict[str, np.ndarray]
         "correlation_shuffled_largest": float(np.max(np.abs(shuffled))),
         "ratio_median": float(np.median(ratio)),
         "ratio_range": [float(np.min(ratio)), float(np.max(ratio))],
-        "ratio_median_slowest": float(np.median(ratio[slow])) if slow.any() else None,
+        "ratio_median_slowest": float(np.median(slowest)) if len(slowest) else None,
         "each": each,
     }
 

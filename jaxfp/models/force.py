@@ -141,10 +141,13 @@ def train_force(
     Source: Sussillo & Abbott (2009), Neuron 63:544, eq. 1-5. Differs: all units hear the output, and learning does not
     go on in a network inside the network.
     """
+    n_time = inputs.shape[0]
     for name, array, width in (("inputs", inputs, config.n_inputs), ("targets", targets, config.n_outputs)):
-        n_time, wanted = inputs.shape[0], f"(n_time, {width}) with n_time a multiple of {config.update_every}"
         if array.shape != (n_time, width) or n_time % config.update_every:
-            raise ValueError(f"{name} must be {wanted}, got {array.shape} beside {n_time} steps of inputs.")
+            raise ValueError(
+                f"{name} must be (n_time, {width}) with n_time a multiple of {config.update_every}, got {array.shape} "
+                f"beside {n_time} steps of inputs."
+            )
     key_weights, key_state = jax.random.split(key)
     network = init_network(key_weights, config) if network is None else network
     hidden = jax.random.normal(key_state, (config.n_hidden,), network.w_rec.dtype) / 2

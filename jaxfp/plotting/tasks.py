@@ -226,7 +226,9 @@ def sheet(coordinates: Any, values: Any, name: str, paths: Sequence[Any] = (), a
     """
     ax = plt.subplots()[1] if ax is None else ax
     coordinates = np.asarray(coordinates)
-    dots = ax.scatter(*coordinates.T, c=np.asarray(values), cmap="coolwarm", vmin=-1, vmax=1, s=12)
+    dots = ax.scatter(
+        coordinates[:, 0], coordinates[:, 1], c=np.asarray(values), cmap="coolwarm", vmin=-1, vmax=1, s=12
+    )
     for path in paths:
         ax.plot(*np.asarray(path).T, color="black", lw=0.6, alpha=0.6)
         ax.plot(*np.asarray(path)[-1], "o", color="black", ms=3)
