@@ -168,7 +168,7 @@ def _draw(
 ) -> list[pathlib.Path]:
     """The paper's figures 4 and 5 A to C."""
     n_cycle = 2 * np.pi / orbits.target / dt
-    paths = [states[-int(n) - 1 :] for states, n in zip(orbits.states, n_cycle, strict=True)]
+    paths = [states[-int(np.ceil(n)) - 1 :] for states, n in zip(orbits.states, n_cycle, strict=True)]
     some = np.linspace(0, len(paths) - 1, min(len(paths), 11)).round().astype(int)
     projection = report.principal_directions(np.concatenate([paths[j] for j in some]))
     points, rows = analysis.points, mechanism.point
