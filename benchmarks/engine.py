@@ -219,6 +219,7 @@ def _index(network: networks.Network, points: Points, signs: np.ndarray) -> dict
 def _shares(network: networks.Network, arrays: dict[str, Any], points: Points, k: int) -> dict[str, Any]:
     if "counts" in arrays:
         fixed, slow = (int(n) for n in arrays["counts"])
+        k = int(arrays.get("n_searched", k))  # shares are of the candidates that had a turn
         return {"share_fixed": fixed / k, "share_slow": slow / k, "share_lost": (k - fixed - slow) / k}
     if "ends" not in arrays:
         return {"share_fixed": None, "share_slow": None, "share_lost": None}

@@ -93,6 +93,7 @@ def ours(network: networks.Network, solver: Any = None, until: Any = "all", whol
             "hits": points.n_hits[fixed],
             "lane_q": np.repeat(points.q, points.n_hits),
             "counts": np.array([counts["FIXED"], counts["SLOW"]]),
+            "n_searched": np.array(points.report.n_candidates),
             "n_slow": np.array((points.status == SLOW).sum()),
             "n_steps": np.array(points.report.n_steps["median"]),
             "n_products": np.array(points.report.n_products),

@@ -138,6 +138,25 @@ def check_array(name: str, value: Any, wanted: str, n_axes: tuple[int, ...], *, 
         raise ValueError(f"{name} must be {'floating' if floating else 'real numbers'}, {wanted}, got {came(value)}.")
 
 
+def check_vectors(name: str, value: Any, wanted: str) -> None:
+    """Refuse anything but one vector or an array of them, real or complex.
+
+    Args:
+      name: of the argument.
+      value: what the caller gave.
+      wanted: its shape in words.
+
+    Raises:
+      ValueError: for everything else.
+
+    Example:
+      >>> check_vectors("left", np.ones(2, complex), "(n_hidden,) or (n_modes, n_hidden)")
+    """
+    dtype: Any = getattr(value, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact) or getattr(value, "ndim", 0) not in (1, 2):
+        raise ValueError(f"{name} must be floating or complex, {wanted}, got {came(value)}.")
+
+
 def as_numpy(name: str, value: Any, wanted: str, *, floating: bool = False) -> np.ndarray:
     """An argument of a host function as NumPy; lists will do.
 

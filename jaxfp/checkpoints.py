@@ -46,6 +46,23 @@ def keep_nothing(name: str, compute: Callable[[], Any]) -> Any:
     return compute()
 
 
+def within(keep: Keep, part: str) -> Keep:
+    """The same checkpoint, for one part of a search whose pieces have the names of another's.
+
+    Args:
+      keep: of a checkpoint.
+      part: what the names of its pieces begin with.
+
+    Returns:
+      Keep.
+
+    Example:
+      >>> within(lambda name, compute: name, "seeded-0")("verdicts", None)
+      'seeded-0-verdicts'
+    """
+    return lambda name, compute: keep(f"{part}-{name}", compute)
+
+
 def keep_in(path: str | os.PathLike[str], search: Mapping[str, Any], kinds: tuple[type, ...] = ()) -> Keep:
     """Open a checkpoint, or begin one.
 

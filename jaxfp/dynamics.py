@@ -46,6 +46,9 @@ def float64_on_numpy(function: _Function) -> _Function:
         names = list(signature.parameters)
         inputs = others[names.index("inputs") - 3] if "inputs" in names else None
         _check(names[2], step_fn, params, hidden, inputs, keywords)
+        for name, check in _CHECKS.items():
+            if name in bound.arguments:
+                check(name, bound.arguments[name])
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, others)))
         if traced or not isinstance(hidden, np.ndarray) or hidden.dtype != np.float64:
             return function(step_fn, params, hidden, *others, **keywords)
@@ -60,15 +63,24 @@ def float64_on_numpy(function: _Function) -> _Function:
     return wrapped  # type: ignore[return-value]
 
 
+_WAYS = "(n_directions, n_hidden) or (n_points, n_directions, n_hidden)"
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "has_aux": given.check_flag,
+    **dict.fromkeys(("max_steps", "n_steps"), given.check_count),
+    **dict.fromkeys(("dt", "tolerance", "max_radius"), functools.partial(given.check_number, positive=True)),
+    **dict.fromkeys(("displacements", "directions"), functools.partial(given.check_array, wanted=_WAYS, n_axes=(2, 3))),
+    "left": functools.partial(given.check_vectors, wanted="(n_hidden,) or (n_modes, n_hidden)"),
+    "right": functools.partial(given.check_vectors, wanted="(n_hidden,) or (n_hidden, n_modes)"),
+}
+
+
 def _check(name: str, step_fn: Any, params: Any, hidden: Any, inputs: Any, keywords: dict[str, Any]) -> None:
     """What the functions of a step and its states have in common; `name` is that of the states."""
     given.check_step(step_fn, hashable=isinstance(hidden, np.ndarray))
     given.check_params(params)
-    given.check_array(
-        name, hidden, f"(n_hidden,) or ({'n_trials' if name == 'hidden0' else 'n_points'}, n_hidden)", (1, 2)
-    )
+    over_time = "n_time" in keywords
+    given.check_array(name, hidden, f"(n_hidden,) or ({'n_trials' if over_time else 'n_points'}, n_hidden)", (1, 2))
     if inputs is not None:
-        over_time = name == "hidden0"
         wanted = (
             "(n_time, n_inputs) or (n_trials, n_time, n_inputs)" if over_time else "(n_inputs,) or (n_points, n_inputs)"
         )

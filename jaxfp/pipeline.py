@@ -3,6 +3,7 @@
 The user's candidates are the first wave. With until="complete" seeded waves follow (`completion`).
 """
 
+import functools
 import os
 import time
 from collections import Counter
@@ -19,7 +20,8 @@ from jaxfp import arguments, checkpoints, completion, dynamics, program
 from jaxfp.proof import boxes, certificates
 from jaxfp.proof.interval import Interval
 from jaxfp.search import candidates as seeding
-from jaxfp.search import dedupe, engine, judgment, polish, zeros
+from jaxfp.search import dedupe, engine, judgment, polish, settling, zeros
+from jaxfp.search import known as so_far
 from jaxfp.search import wave as waves
 from jaxfp.types import (
     FIXED,
@@ -83,10 +85,13 @@ def find_fixed_points(
       unique_tolerance: distance within which two points are one, activation units; by default what the polish
         resolves: 4 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points. FIXED points within
         1e-3 (1 + ||h||) of each other are then the same or different by proof, where there is one; the report says.
-      until: "all": every candidate is searched once. "complete": then waves seeded from the points found follow,
+      until: "all": every candidate is searched once. "complete": as many candidates as it takes, drawn with the key,
+        256 at each input and more until those that alone reached their point are under 1 %; the report says how many
+        had no turn, and hits and unseen mass are of those that had. Then waves seeded from the points found follow,
         until for each input (a) the index sum is +1 with every sign certain, (b) after that one whole seeded wave
         added no point, and (b') such waves found nine tenths of the known saddles again; without a degree guarantee,
-        until two seeded waves in a row added none, and (b').
+        until two seeded waves in a row added none, and (b'). Where four waves do not get there, the candidates that
+        had no turn are searched, too.
       bounded: True if the map is known to send some box into itself (or the flow to point inward on a ball). None:
         ask `step_fn.bounded`, for a map; adapters know. Else it is proved, where it can be (`proof.boxes`). False: do
         not ask.
@@ -100,7 +105,7 @@ def find_fixed_points(
       sharding: of the lanes' leading axis over devices, e.g. `NamedSharding(mesh, P("lanes"))`, whose number divides
         chunk_size; by default one device. Changes no result.
       progress: show a progress bar; changes no result.
-      key: typed PRNG key of the seeded waves; jax.random.key(0) by default.
+      key: typed PRNG key of until="complete"; jax.random.key(0) by default.
 
     Returns:
       FixedPoints.
@@ -159,15 +164,33 @@ def find_fixed_points(
             search = _fingerprint(problem, candidates, inputs, known_by, key)
             keep = checkpoints.keep_in(checkpoint, search, _KINDS)
         with _bar(progress, len(candidates)) as tick:
-            wave = waves.search_wave(problem, candidates, inputs, None, tick, keep)
-        report = _first_report(problem, wave, candidates, inputs)
-        report = report._replace(bounded=known, bounded_by=known_by, until=until, precision=read.precision)
-        report.seconds["first wave"] = time.perf_counter() - began
+            if until == "complete":
+                wave, searched = completion.search_own(problem, candidates, inputs, key, tick, keep)
+            else:
+                wave = waves.search_wave(problem, candidates, inputs, None, tick, keep=keep)
+                searched = np.arange(len(candidates))
+
+        def report_of(wave: waves.Wave, searched: np.ndarray) -> Report:
+            report = _first_report(problem, wave, candidates, inputs, searched)
+            return report._replace(
+                bounded=known, bounded_by=known_by, until=until, precision=read.precision, seconds=seconds
+            )
+
+        seconds = {"first wave": time.perf_counter() - began}
+        report = report_of(wave, searched)
         points = wave.known.points._replace(report=report)
         if until == "complete":
             began = time.perf_counter()
-            points = completion.complete(problem, wave.known, report, candidates, key, keep)
-            report.seconds["seeded waves"] = time.perf_counter() - began
+
+            def search_rest(known: so_far.Known) -> tuple[so_far.Known, Report]:
+                rest = np.setdiff1d(np.arange(len(candidates)), searched)
+                u, part = settling.rows_of(inputs, rest), checkpoints.within(keep, "rest")
+                all_ = waves.together(wave, waves.search_wave(problem, candidates[rest], u, known, keep=part))
+                return all_.known, report_of(all_, np.concatenate([searched, rest]))
+
+            more = search_rest if len(searched) < len(candidates) else None
+            points = completion.complete(problem, wave.known, report, candidates, key, more, keep)
+            seconds["seeded waves"] = time.perf_counter() - began
         points = _told_apart(step_fn, wide, points, kind)
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
 
@@ -258,9 +281,14 @@ def _who_knows_the_box(
     """The box (a function of one input) where there is one to test against, and who vouches for it."""
     knows = kind == "map" and bool(getattr(step_fn, "bounded", False))  # adapters speak of the map F, not of x' = F
 
+    boxes_at: dict[bytes, boxes.Box] = {}
+
     def box(inputs: Any) -> boxes.Box:
-        lower, upper = step_fn.box(params, inputs)  # type: ignore[attr-defined]
-        return np.asarray(lower), np.asarray(upper)
+        at = b"" if inputs is None else np.asarray(inputs).tobytes()
+        if at not in boxes_at:
+            lower, upper = _box(step_fn, params, inputs)
+            boxes_at[at] = np.asarray(lower), np.asarray(upper)
+        return boxes_at[at]
 
     if bounded:
         return box if knows else None, True, "the caller says that it sends a box into itself"
@@ -314,8 +342,18 @@ def _fingerprint(
     }
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _box(step_fn: Any, params: Params, inputs: Any) -> tuple[jax.Array, jax.Array]:
+    """One program instead of one for each primitive."""
+    return step_fn.box(params, inputs)
+
+
 def _first_report(
-    problem: judgment.Problem, wave: waves.Wave, candidates: np.ndarray, inputs: np.ndarray | None
+    problem: judgment.Problem,
+    wave: waves.Wave,
+    candidates: np.ndarray,
+    inputs: np.ndarray | None,
+    searched: np.ndarray,
 ) -> Report:
     """What happened to the user's candidates; what is known of the map is filled in by the caller."""
     group, distinct = dedupe.input_groups(inputs, len(candidates))
@@ -328,32 +366,33 @@ def _first_report(
         candidates[some].astype(np.float64),
         None if inputs is None else inputs[some],
         kind=p.kind,
-        chunk_size=waves.n_states(p, candidates.shape[1]),
+        chunk_size=settling.n_residuals(p, candidates.shape[1]),
     )
     speed = np.linalg.norm(residuals, axis=1)
     speed = speed[np.isfinite(speed)]
     return Report(
         kind=p.kind,
         inputs=distinct,
-        n_candidates=len(candidates),
+        n_candidates=len(searched),
         counts={
             name: int((wave.status == code).sum())
             for code, name in enumerate(STATUS_NAMES)
             if FIXED <= code <= REJECTED
         },
         reasons=dict(Counter(str(reason) for reason in wave.reason if reason)),
-        unresolved=np.bincount(group[np.isin(wave.status, (MAX_STEPS, NONFINITE))], minlength=n_inputs),
-        n_candidates_per_input=np.bincount(group, minlength=n_inputs),
+        unresolved=np.bincount(group[searched[np.isin(wave.status, (MAX_STEPS, NONFINITE))]], minlength=n_inputs),
+        n_candidates_per_input=np.bincount(group[searched], minlength=n_inputs),
         bounded=None,
         bounded_by="",
         until="all",
-        waves=[completion.wave_record(wave.known.points, len(candidates), seeded=False)],
+        waves=[completion.wave_record(wave.known.points, len(searched), seeded=False)],
         seeded_waves_met=np.zeros(n_inputs, bool),
         candidate_speed=float(np.median(speed)) if len(speed) else np.nan,
         precision="",
         precision_floor=p.eps,
         n_steps={"median": float(np.median(wave.n_steps)), "largest": float(wave.n_steps.max())},
         n_products=float(wave.n_products.mean()),
+        n_unsearched=len(candidates) - len(searched),
         seconds={},
     )
 

@@ -24,7 +24,7 @@ from jaxfp.types import Params, StepFn
 _RANDOM = {"random_bits", "random_seed", "random_split", "random_fold_in", "random_gamma"}
 _RANDOM |= {"threefry2x32", "rng_uniform", "rng_bit_generator"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
-_CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+_CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"}
 
 
 class Program(NamedTuple):

@@ -44,7 +44,7 @@ class Report(NamedTuple):
     Attributes:
       kind: "map" or "flow".
       inputs: (n_distinct_inputs, n_inputs) the distinct inputs searched at, or None.
-      n_candidates: how many candidates the user gave.
+      n_candidates: how many of the user's candidates were searched: all with until="all".
       counts: lanes of the user's candidates by the name of their status; they add up to n_candidates.
       reasons: lanes of the user's candidates by why they are no points.
       unresolved: (n_distinct_inputs,) user's lanes that ended without an answer (MAX_STEPS, NONFINITE), per input.
@@ -61,6 +61,7 @@ class Report(NamedTuple):
       seconds: wall time by stage, compilation included.
       n_products: mean number of evaluations of r and of products with its Jacobian that the search of a candidate took;
         NaN for a solver that forms the Jacobian.
+      n_unsearched: how many more the user gave, which until="complete" did not need.
       near_pairs: pairs of FIXED points close to each other, by what became of them: "same" and "different" are proved;
         "undecided" ones are told apart by tolerance alone.
     """
@@ -83,6 +84,7 @@ class Report(NamedTuple):
     n_steps: dict[str, float]
     seconds: dict[str, float]
     n_products: float = float("nan")
+    n_unsearched: int = 0
     near_pairs: dict[str, int] = {}  # noqa: RUF012
 
 
@@ -96,7 +98,8 @@ class FixedPoints(NamedTuple):
       speed: (n_points,) norm of the residual, activation per step (map) or per unit of time (flow).
       status: (n_points,) FIXED or SLOW.
       isolated: (n_points,) bool; False where the point is one of a continuum.
-      n_hits: (n_points,) how many of the user's candidates ended here; 0 for points that only a seeded wave found.
+      n_hits: (n_points,) how many of the user's candidates that were searched ended here; 0 for points that only a
+        seeded wave found.
       report: see `Report`.
     """
 

@@ -106,6 +106,7 @@ def test_the_box_is_sent_into_itself_and_as_small_as_the_cell_allows(step_fn, bo
         (lambda p, h, u: sigmoid(p @ h) * h + (1.1 - sigmoid(p @ h)) * 5 + 0.1 * h, "the weights sum to 1.1"),
         (lambda p, h, u: jnp.roll(h, 1), "each unit takes another's state"),
         (lambda p, h, u: h * (1 - 0.1 * h), "h^2 is not affine"),
+        (lambda p, h, u: 0.5 * h + jnp.where(h == jnp.roll(h, 1), 3.0, 0.0), "it jumps where two units are equal"),
     ],
 )
 def test_no_box_is_proved_where_there_is_none(step_fn, why):

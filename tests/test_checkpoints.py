@@ -15,7 +15,7 @@ import systems
 
 import jaxfp
 from jaxfp import checkpoints, io
-from jaxfp.search import wave
+from jaxfp.search import settling, wave
 
 DRIVEN = {"W": 1.5 * np.eye(2), "B": np.array([[1.0], [0.0]])}
 STARTS = np.random.default_rng(0).uniform(-1, 1, (96, 2))
@@ -75,8 +75,8 @@ def test_a_checkpoint_changes_nothing(finished):
     """The same bits with and without; one file a piece: blocks, lanes that share nothing, verdicts, of each wave."""
     assert_same_bits(search(), finished[0])
     names = {path.name for path in finished[1].iterdir()}
-    assert {f"candidates-{start}-{start + 16}.npz" for start in range(0, 96, 16)} <= names
-    assert {"search.json", "alone-0-16.npz", "verdicts.npz", "seeded-0-verdicts.npz"} <= names
+    assert {f"own-0-candidates-{start}-{start + 16}.npz" for start in range(0, 96, 16)} <= names
+    assert {"search.json", "own-0-alone-0-16.npz", "own-0-verdicts.npz", "seeded-0-verdicts.npz"} <= names
     assert not [name for name in names if name.startswith(".")]
 
 
@@ -84,7 +84,7 @@ def test_a_finished_search_is_read(copied, finished, monkeypatch):
     """Nothing is searched or settled, and no file is written."""
     before = contents(copied)
     monkeypatch.setattr(wave, "_search_block", lambda *a: 1 / 0)
-    monkeypatch.setattr(wave, "_settle", lambda *a: 1 / 0)
+    monkeypatch.setattr(settling, "settled", lambda *a: 1 / 0)
     monkeypatch.setattr(io, "write_whole", None)
     assert_same_bits(search(copied), finished[0])
     assert contents(copied) == before
@@ -174,7 +174,7 @@ def test_killed_three_times(finished, tmp_path):
 
 
 def test_a_search_of_all_candidates_is_prolonged(finished, tmp_path):
-    """until="all", then "complete": the first wave is taken as it is."""
+    """until="all", then "complete": one folder serves both, and neither disturbs the other's pieces."""
     search(tmp_path / "search", until="all")
     first = contents(tmp_path / "search")
     assert_same_bits(search(tmp_path / "search"), finished[0])
@@ -252,7 +252,7 @@ def _flip(path):
 
 
 def _of_another_name(path):
-    shutil.copy(path.parent / "candidates-16-32.npz", path)
+    shutil.copy(path.parent / "own-0-candidates-16-32.npz", path)
 
 
 def _of_another_search(path):
@@ -272,10 +272,10 @@ def _pickled(path):
 @pytest.mark.parametrize("damage", [_cut, _flip, _of_another_name, _of_another_search, _of_another_layout, _pickled])
 def test_a_damaged_piece_is_named_and_costs_itself_alone(copied, finished, damage):
     """One error that names the file and says what to do; the others stay, and without it the search has its bits."""
-    piece = copied / "candidates-32-48.npz"
+    piece = copied / "own-0-candidates-32-48.npz"
     damage(piece)
     before = contents(copied)
-    with pytest.raises(ValueError, match=r"cannot read .*candidates-32-48\.npz: .* Delete it and run again"):
+    with pytest.raises(ValueError, match=r"cannot read .*own-0-candidates-32-48\.npz: .* Delete it and run again"):
         search(copied)
     assert contents(copied) == before
     piece.unlink()

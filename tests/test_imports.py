@@ -20,7 +20,8 @@ proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
-search.engine search.dedupe search.polish search.zeros search.judgment search.known search.wave
+search.engine search.dedupe search.polish search.zeros search.minima search.judgment search.known search.settling
+search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.topology analysis.continuation analysis.cycles analysis.manifolds
 completion pipeline jslds

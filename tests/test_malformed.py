@@ -88,6 +88,10 @@ POINTWISE = {
     "hidden": (np.zeros((3, 2)), STATES),
     "inputs": (np.zeros((3, 1)), INPUTS),
 }
+WAYS = but(THINGS | ARRAYS, "4 axes") | {
+    "integers": np.zeros((1, 2), int), "flat": np.zeros(2), "wide": np.zeros((1, 5)), "more": np.zeros((4, 1, 2))
+}  # fmt: skip
+AXES = but(THINGS | ARRAYS, "complex", "4 axes") | {"integers": np.zeros(2, int), "wide": np.zeros(5)}
 KIND = {"kind": ("map", WORD)}
 KRYLOV = {"n_vectors": (8, COUNT | {"None": None}), "damping": (0.01, POSITIVE)}
 
@@ -97,6 +101,45 @@ FUNCTIONS = {
     "q": POINTWISE | KIND,
     "speed": POINTWISE | KIND,
     "linearize": POINTWISE,
+    "fixed_point": {
+        "step_fn": (systems.affine, STEP),
+        "params": (AFFINE, PARAMS),
+        "hidden0": (np.zeros((3, 2)), STATES),
+        "inputs": (np.zeros((3, 1)), INPUTS),
+        "max_steps": (5, COUNT | {"None": None}),
+        "has_aux": (False, FLAG | {"None": None}),
+        **KIND,
+    },
+    "eigenvalue": {
+        "step_fn": (systems.affine, STEP),
+        "params": (AFFINE, PARAMS),
+        "hidden": (np.zeros(2), but(STATES, "more") | {"two": np.zeros((2, 2))}),
+        "inputs": (np.zeros(1), INPUTS),
+        "left": (np.ones(2), AXES),
+        "right": (np.ones(2), AXES),
+        **KIND,
+    },
+    "taylor_terms": POINTWISE | {"displacements": (np.ones((1, 2)), WAYS)} | KIND,
+    "linear_prediction": POINTWISE | {
+        "displacements": (np.ones((1, 2)), WAYS),
+        "n_steps": (2, COUNT | {"None": None}),
+        "dt": (0.01, POSITIVE),
+        **KIND,
+    },
+    "validity_radius": POINTWISE | {
+        "directions": (np.ones((1, 2)), WAYS),
+        "tolerance": (0.1, POSITIVE),
+        "n_steps": (2, COUNT | {"None": None}),
+        "max_radius": (10.0, POSITIVE),
+        "dt": (0.01, POSITIVE),
+        **KIND,
+    },
+    "non_normality": {
+        "jacobian": (np.zeros((1, 2, 2)), but(THINGS | ARRAYS, "4 axes") | {"4 axes": np.zeros((2, 2, 2, 2)),
+                     "oblong": np.zeros((2, 3)), "none": np.zeros((1, 0, 0)), "nested": [[0.5]]}),
+        "n_steps": (10, COUNT | {"None": None}),
+        **KIND,
+    },
     "certify": {
         "step_fn": (systems.affine, STEP),
         "params": (AFFINE, PARAMS),
@@ -163,6 +206,7 @@ FUNCTIONS = {
         "dt": (1.0, POSITIVE),
         "vectors": (True, FLAG | {"None": None}),
         "k": (None, COUNT | {"more": 3}),
+        "jacobian_error": (None, but(NUMBER, "None", "array", "infinite") | {"more": np.ones(2)}),
         **KIND,
     },
     "audit": {
@@ -224,6 +268,7 @@ CASES = [
 ALSO_CALLED = {  # what a message may call an argument: by what it lies in, or by what it does not fit
     "arrays": ("w_rec", "w_in", "b must"),
     "candidates": ("hidden",),
+    "hidden": ("displacements", "directions"),
     "hidden0": ("hidden",),
     "center": ("hidden",),
     "n_inputs": ("inputs",),

@@ -382,9 +382,9 @@ def test_k_modes_are_the_same_each_time(by_arnoldi):
         ({"k": True}, "k must be an integer"),
         ({"k": 2, "vectors": False}, "k= needs vectors=True"),
         ({"jacobian_error": 0.1, "vectors": False}, "jacobian_error= needs vectors=True"),
-        ({"jacobian_error": -0.1}, "jacobian_error must be at least 0"),
-        ({"jacobian_error": np.nan}, "jacobian_error must be at least 0"),
-        ({"jacobian_error": np.zeros(5)}, r"jacobian_error must be a number or \(6,\), got \(5,\)"),
+        ({"jacobian_error": -0.1}, "jacobian_error must be a number, 0 or more"),
+        ({"jacobian_error": np.nan}, "jacobian_error must be a number, 0 or more"),
+        ({"jacobian_error": np.zeros(5)}, r"jacobian_error must be a number, 0 or more, or one for each of \(6,\)"),
     ],
 )
 def test_bad_k_and_bad_errors_are_refused(keywords, wanted):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import systems
 
-from jaxfp.search import polish, zeros
+from jaxfp.search import minima, polish, zeros
 
 EPS = np.finfo(float).eps
 SUITE = json.loads((pathlib.Path(__file__).parent / "data" / "fpf_suite.json").read_text())
@@ -87,10 +87,10 @@ def test_a_lane_between_two_zeros_is_claimed_by_newtons_or_by_none(eps):
     claimed = label >= 0
     ends = np.array([newton(h, eps)[-1] for h in lanes[claimed, 0]])
     np.testing.assert_allclose(ends, known.hidden[label[claimed], 0], rtol=1e-6)
-    # The factors are those of 2 h_0 at h_0 = 1.01 h*, so that the border is 1 % off: |1 - (2 + d) / 2.02| <= 1/4.
+    # The factors are those of 2 h at the zero itself: the border is |1 - (2 + d) / 2| <= 1/4.
     distance = (lanes[:, 0] / root - np.sign(lanes[:, 0])) * np.sign(lanes[:, 0])
-    left = abs(1 - (2 + distance) / 2.02)
-    clear = (abs(left - 0.25) > 1e-2) & (abs(distance) > 1e-6) & (lanes[:, 0] != 0)
+    left = abs(1 - (2 + distance) / 2)
+    clear = (abs(left - 0.25) > 1e-6) & (abs(distance) > 1e-6) & (lanes[:, 0] != 0)
     np.testing.assert_array_equal(claimed[clear], left[clear] < 0.25)
     assert 0.15 < claimed[:2001].mean() < 0.25  # 2 of 10
     # Negative control: the nearest zero, whatever r, would claim lanes on the wrong side for Newton or for ever.
@@ -140,16 +140,16 @@ def test_refined_minima_of_q_are_minima():
     """Near a minimum of q above zero its gradient is brought to rounding; at a maximum the distance is infinite."""
     with jax.enable_x64(True):
         start = np.array([[0.05, 0.02, -0.03]])
-        low = zeros.refine_minima(systems.quartic, 0.3, start, None, kind="flow", chunk_size=4, n_dense=4)
+        low = minima.refine(systems.quartic, 0.3, start, None, kind="flow", chunk_size=4, n_dense=4)
         np.testing.assert_allclose(low.hidden, 0, atol=1e-9)  # chord steps, six
         assert low.speed[0] == pytest.approx(0.3, rel=1e-15)
         assert low.distance[0] < 1e-9
         assert low.slope[0] < 1e-9
-        high = zeros.refine_minima(systems.quartic, -0.3, start, None, kind="flow", chunk_size=4, n_dense=4)
+        high = minima.refine(systems.quartic, -0.3, start, None, kind="flow", chunk_size=4, n_dense=4)
         assert np.isinf(high.distance[0])
         # A zero is no minimum above zero: its slope does not vanish.
         zero = np.array([[np.sqrt(0.3) + 1e-3, 1e-3, 1e-3]])
-        at_zero = zeros.refine_minima(systems.quartic, -0.3, zero, None, kind="flow", chunk_size=4, n_dense=4)
+        at_zero = minima.refine(systems.quartic, -0.3, zero, None, kind="flow", chunk_size=4, n_dense=4)
         assert at_zero.speed[0] < 1e-12
 
 

@@ -185,15 +185,39 @@ def index_sign(jacobian: np.ndarray, hidden: np.ndarray, kind: Kind, eps: float)
     matrix = np.eye(len(jacobian)) - jacobian if kind == "map" else -jacobian
     if not np.isfinite(matrix).all():
         return 0
-    # A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||); J errs by about that times its own size.
-    error = np.sqrt(eps) * (1 + np.linalg.norm(hidden))
-    factors = zeros.factorize(matrix)
-    if zeros.least_singular(factors) <= 10 * error * max(factors.size * len(matrix) ** 0.5, 1.0):
-        singular = np.linalg.svd(matrix, compute_uv=False)  # too near to trust an estimate
-        if singular[-1] <= error * max(singular[0], 1.0):
-            return 0
-    swaps = (factors.pivots != np.arange(len(matrix))).sum()
+    sign = sign_by_factors(zeros.factorize(matrix), hidden, eps)
+    if sign == 0:  # too near to trust an estimate
+        singular = np.linalg.svd(matrix, compute_uv=False)
+        if singular[-1] > _error(hidden, eps) * max(singular[0], 1.0):
+            return int(np.linalg.slogdet(matrix)[0])
+    return sign
+
+
+def sign_by_factors(factors: zeros.Factors, hidden: np.ndarray, eps: float) -> int:
+    """Sign of a determinant, where the matrix is clearly regular.
+
+    Args:
+      factors: of I - J (map) or -J (flow) at a fixed point, or of as good as that.
+      hidden: (n_hidden,) the point.
+      eps: relative resolution of the step function.
+
+    Returns:
+      +1, -1, or 0 where an estimate of the least singular value does not tell.
+
+    Example:
+      >>> sign_by_factors(zeros.factorize(np.diag([-0.5, 1.0])), np.zeros(2), 2.2e-16)
+      -1
+    """
+    n = len(factors.lu)
+    if zeros.least_singular(factors) <= 10 * _error(hidden, eps) * max(factors.size * n**0.5, 1.0):
+        return 0
+    swaps = (factors.pivots != np.arange(n)).sum()
     return int((-1) ** swaps * np.prod(np.sign(np.diag(factors.lu))))
+
+
+def _error(hidden: np.ndarray, eps: float) -> float:
+    """A FIXED point is where it is said to be to sqrt(eps) (1 + ||h||); J errs by about that times its own size."""
+    return float(np.sqrt(eps) * (1 + np.linalg.norm(hidden)))
 
 
 def sum_of_signs(signs: np.ndarray) -> int | None:

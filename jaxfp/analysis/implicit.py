@@ -94,12 +94,7 @@ def fixed_point(
 
     Source: the implicit function theorem; jax.lax.custom_root.
     """
-    dynamics.check_kind(kind)
-    if max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
     hidden0 = jnp.asarray(hidden0)
-    if not jnp.issubdtype(hidden0.dtype, jnp.floating):
-        raise ValueError(f"hidden0 must be floating, got {hidden0.dtype}.")
 
     def one(h: jax.Array, u: jax.Array | None) -> Any:
         hidden, info = _solve(dynamics.residual_fn(step_fn, params, u, kind), h, max_steps, warn=not has_aux)

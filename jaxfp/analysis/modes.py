@@ -138,11 +138,15 @@ def spectrum(
         return Modes(eigenvalues, None, None, None, *_rates(jnp, eigenvalues, dt, kind), None, None, None)
     matrices = np.asarray(jacobian)
     matrices = matrices.astype(np.float64, copy=False) if matrices.dtype != np.float32 else matrices
-    errors = np.asarray(0.0 if jacobian_error is None else jacobian_error, np.float64)
-    if errors.ndim and errors.shape != matrices.shape[:-2]:
-        raise ValueError(f"jacobian_error must be a number or {matrices.shape[:-2]}, got {errors.shape}.")
-    if not (errors >= 0).all():
-        raise ValueError(f"jacobian_error must be at least 0, got {errors}.")
+    wanted = f"a number, 0 or more, or one for each of {matrices.shape[:-2]}"
+    errors = arguments.as_numpy("jacobian_error", 0.0 if jacobian_error is None else jacobian_error, wanted)
+    errors = errors.astype(np.float64)
+    if (
+        isinstance(jacobian_error, bool)
+        or (errors.ndim and errors.shape != matrices.shape[:-2])
+        or not (errors >= 0).all()
+    ):
+        raise ValueError(f"jacobian_error must be {wanted}, got {errors}.")
     one = _modes_of_one if k is None else functools.partial(_leading, k=int(k))
     if matrices.ndim == 2:
         return Modes(*one(matrices, dt, kind, float(errors)))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxfp import arguments as given
 from jaxfp import dynamics
 from jaxfp.analysis import modes
 from jaxfp.types import Array, Kind
@@ -75,11 +76,12 @@ def non_normality(jacobian: Array, *, kind: Kind = "map", n_steps: int = 1000) -
     Source: Trefethen & Embree (2005), Spectra and Pseudospectra, ch. 14-18; Henrici (1962), Numerische Mathematik 4:24.
     """
     dynamics.check_kind(kind)
+    wanted = "(n_points, n_hidden, n_hidden)"
+    given.check_array("jacobian", jacobian, wanted, (2, 3), floating=False)
+    given.check_count("n_steps", n_steps)
     matrices = np.asarray(jacobian, np.float64)
-    if matrices.ndim not in (2, 3) or matrices.shape[-1] != matrices.shape[-2]:
-        raise ValueError(f"jacobian must be (n_points, n_hidden, n_hidden), got {matrices.shape}.")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}.")
+    if matrices.shape[-1] != matrices.shape[-2] or not matrices.shape[-1]:
+        raise ValueError(f"jacobian must be {wanted}, got {matrices.shape}.")
     if matrices.ndim == 2:
         return NonNormality(*(np.asarray(x) for x in _of_one(matrices, kind, n_steps)))
     each = [_of_one(matrix, kind, n_steps) for matrix in matrices]

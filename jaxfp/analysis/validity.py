@@ -118,7 +118,7 @@ def taylor_terms(
         constant, first, second = (jnp.linalg.norm(x) for x in (r, first, second / 2))
         return TaylorTerms(constant, first, second, (first > constant) & (first > second))
 
-    terms = _along(one, hidden, inputs, displacements)
+    terms = _along(one, hidden, inputs, displacements, "displacements")
     return terms._replace(constant=dynamics.speed(step_fn, params, jnp.asarray(hidden), inputs, kind=kind))
 
 
@@ -159,13 +159,12 @@ def linear_prediction(
       >>> result.hidden.ravel().tolist(), result.predicted.ravel().tolist(), result.error.ravel().tolist()
       ([0.1875, 0.12890625], [0.125, 0.0625], [0.25, 0.265625])
     """
-    _check_steps(n_steps)
 
     def one(h: jax.Array, u: jax.Array | None, d: jax.Array) -> Prediction:
         y, z, error = _side_by_side(dynamics.residual_fn(step_fn, params, u, kind), h, d, n_steps, kind, dt)
         return Prediction(h[None] + y, h[None] + z, error)
 
-    return _along(one, hidden, inputs, displacements)
+    return _along(one, hidden, inputs, displacements, "displacements")
 
 
 @dynamics.float64_on_numpy
@@ -214,10 +213,6 @@ def validity_radius(
       >>> round(float(found.radius[0]), 6)  # d^2 / d = 0.1
       0.1
     """
-    _check_steps(n_steps)
-    for name, number in (("tolerance", tolerance), ("max_radius", max_radius), ("dt", dt)):
-        if not isinstance(number, jax.core.Tracer) and not number > 0:
-            raise ValueError(f"{name} must be positive, got {number}.")
 
     def one(h: jax.Array, u: jax.Array | None, d: jax.Array) -> Validity:
         residual_of = dynamics.residual_fn(step_fn, params, u, kind)
@@ -257,7 +252,7 @@ def validity_radius(
         at = jnp.where(well, largest, jnp.where(good > 0, found, smallest))
         return Validity(jnp.where(well, jnp.inf, jnp.where(good > 0, found, 0)), error(at))
 
-    return _along(one, hidden, inputs, directions)
+    return _along(one, hidden, inputs, directions, "directions")
 
 
 def _side_by_side(
@@ -284,17 +279,15 @@ def _side_by_side(
     return jax.lax.scan(step, (d, d, jnp.linalg.norm(d)), length=n_steps)[1]
 
 
-def _along(one: Callable[[Any, Any, Any], Any], hidden: Any, inputs: Any, directions: Any) -> Any:
+def _along(one: Callable[[Any, Any, Any], Any], hidden: Any, inputs: Any, directions: Any, name: str) -> Any:
     """Apply a function of one state and one direction to all states and all directions."""
     hidden = jnp.asarray(hidden)
+    wanted = f"(n_directions, {hidden.shape[-1]}) or (n_points, n_directions, {hidden.shape[-1]})"
     directions = jnp.asarray(directions).astype(hidden.dtype)
-    if directions.ndim not in (2, 3) or directions.shape[-1:] != hidden.shape[-1:]:
-        raise ValueError(
-            f"directions must be (n_directions, {hidden.shape[-1]}) or (n_points, n_directions, {hidden.shape[-1]}), "
-            f"got {directions.shape}."
-        )
+    if directions.shape[-1:] != hidden.shape[-1:]:
+        raise ValueError(f"{name} must be {wanted}, got {directions.shape}.")
     if directions.ndim == 3 and directions.shape[:1] != hidden.shape[:-1]:
-        raise ValueError(f"directions must be one stack a point, got {directions.shape} for hidden {hidden.shape}.")
+        raise ValueError(f"{name} must be one stack a point, got {directions.shape} for hidden {hidden.shape}.")
 
     def each(h: jax.Array, u: Any, ways: jax.Array) -> Any:
         return jax.vmap(lambda d: one(h, u, d))(ways)
@@ -305,8 +298,3 @@ def _along(one: Callable[[Any, Any, Any], Any], hidden: Any, inputs: Any, direct
     n, shape = hidden.shape[-1], directions.shape
     rows = jnp.concatenate([hidden, directions.reshape(shape[0], shape[1] * n)], axis=1)
     return dynamics.over_points(lambda row, u: each(row[:n], u, row[n:].reshape(shape[1:])), rows, inputs)
-
-
-def _check_steps(n_steps: int) -> None:
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1, got {n_steps}.")

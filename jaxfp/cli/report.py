@@ -166,7 +166,10 @@ def show(console: Console, analysis: Analysis, codes: list[str] | None = None) -
     console.print(proofs.sentence(points, analysis.proof))
     _show_slow(console, analysis)
     counts_text = ", ".join(f"{n} {name}" for name, n in points.report.counts.items() if n)
-    console.print(f"\nThe {points.report.n_candidates} candidates ended as: {counts_text}.")
+    unsearched = points.report.n_unsearched
+    console.print(f"\nThe {points.report.n_candidates} candidates searched ended as: {counts_text}.")
+    if unsearched:
+        console.print(f"  {unsearched} more were not needed.")
     for reason, n in points.report.reasons.items():
         console.print(f"  {n} {reason}")
     seeded = [wave for wave in points.report.waves if wave["seeded"]]

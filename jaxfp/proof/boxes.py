@@ -160,7 +160,7 @@ def _apply(jaxpr: Any, eqn: Any, operands: list[Any]) -> list[Any]:
     if name == "mul":
         x, y = (_constant(x) for x in operands)
         return [_product(x, y, wholes[0])]
-    if name in rules.EXACT | rules.BOTH_ENDS - {"scatter-add"}:
+    if name in rules.MOVES:
         return _moved(plain, eqn, operands, wholes)
     return wholes
 

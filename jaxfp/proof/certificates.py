@@ -11,7 +11,7 @@ point lies in the ball, within Y / (1 - Z(r)) of the center (Newton-Kantorovich;
 most one. The smallest such r bounds the error of the center, the largest one tried says how far the point is alone.
 
 None lies in a ball if for some row vector l, |l G(c)| > r |l D(x)|_1 for every x in the ball: by the mean value
-theorem l G has no zero there.
+theorem l G has no zero there. Nor does one if the enclosure of some unit of G over the ball does not hold 0.
 
 All bounds come from interval arithmetic (`interval`, `enclosure`) and hold for the map in real arithmetic, with the
 weights as given in float64.
@@ -33,6 +33,7 @@ from jaxfp.types import Array, Kind, Params, StepFn
 _EPS = 2.0**-52
 _ELEMENTS = 2**17  # of a Jacobian's entries at once: 1 MiB an array, what a core's cache holds
 _MOVED = 1e-4  # relative to 1 + |h|: a center is refined, another point is not looked for
+_AROUND = 1e-14  # likewise
 _FIRST_RADIUS = 1e-3  # relative to 1 + |h|
 _LARGEST_RADIUS = 1e3  # likewise
 _SMALLEST = 1e-290
@@ -261,8 +262,11 @@ def _prove(
         step, jacobian = enclosure.build_enclosures(
             step_fn, dynamics.widen(params), size, n_hidden, None if inputs is None else inputs.shape[1]
         )
-        for start in range(0, max(n_points, 1), size):
-            rows = np.minimum(np.arange(start, start + size), n_points - 1)  # the last chunk is filled up: one shape
+        if not n_points:  # what one point would get, and none of it
+            given = (hidden, inputs, *columns)
+            hidden, inputs, *columns = (None if x is None else np.zeros((1, *x.shape[1:])) for x in given)  # type: ignore
+        for start in range(0, len(hidden), size):
+            rows = np.minimum(np.arange(start, start + size), len(hidden) - 1)  # the last chunk is filled up: one shape
             drive = None if inputs is None else inputs[rows]
             part = chunk(
                 functools.partial(_zero_of, step, kind, drive),
@@ -293,7 +297,7 @@ def _certify_chunk(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> t
     """exists, error_radius, unique_radius, center."""
     center = _refined(zero_of, derivative, hidden)
     scale = 1 + np.abs(center).max(axis=1)
-    slope = interval.middle(derivative(interval.thin(center)))
+    slope = interval.middle(derivative(interval.ball(center, _AROUND * scale[:, None])))  # of both sides of a kink
     inverse = _inverse(slope)
     step = interval.matmul(interval.thin(inverse), _column(zero_of(interval.thin(center))))
     newton = interval.magnitude(step)[..., 0].max(axis=1)  # Y
@@ -307,8 +311,7 @@ def _certify_chunk(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> t
         spread = _row_sums(interval.distance(derivative(box), slope))
         size = interval.up(np.abs(inverse) @ spread[..., None])[..., 0] * (1 + 2 * slope.shape[-1] * _EPS)
         bound = interval.up(interval.up(size.max(axis=1)) + at_center)
-        jumps = ~np.isfinite(zero_of(box).lower).all(axis=1)
-        return np.where(np.isfinite(bound) & ~jumps, bound, np.inf)
+        return np.where(np.isfinite(bound) & _known(zero_of(box)).all(axis=1), bound, np.inf)
 
     exists = np.zeros(len(center), bool)
     error, unique = np.full(len(center), np.inf), np.zeros(len(center))
@@ -325,11 +328,20 @@ def _certify_chunk(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> t
 
     try_radius(2 * newton + _SMALLEST)
     radius = _FIRST_RADIUS * scale
+    good, bad = (
+        np.zeros(len(center)),
+        np.full(len(center), np.inf),
+    )  # the largest that proved, the smallest that did not
     for _ in range(_ROUNDS):
         # Z grows about linearly: aim at 9 tenths of where it would reach 1, from a radius where it was finite.
         z = try_radius(radius)
+        good, bad = np.where(unique >= radius, radius, good), np.where(unique >= radius, bad, radius)
         aim = 0.9 * (1 - at_center) / np.maximum((z - at_center) / radius, 1e-300)
-        radius = np.clip(np.where(np.isfinite(z), aim, radius / 32), _SMALLEST, _LARGEST_RADIUS * scale)
+        aim = np.where(np.isfinite(z), aim, radius / 32)
+        # It may grow faster, or level off: stay between what proved and what did not.
+        quarter = np.where((good > 0) & np.isfinite(bad), (bad / good) ** 0.25, 1.0)
+        aim = np.where(quarter > 1, np.clip(aim, good * quarter, bad / quarter), aim)
+        radius = np.clip(aim, _SMALLEST, _LARGEST_RADIUS * scale)
     try_radius(radius)
     return exists, error, unique, center
 
@@ -340,7 +352,8 @@ def _exclude_chunk(
     box = interval.ball(center, radius[:, None])
     slopes = derivative(box)
     slope = interval.middle(slopes)
-    finite = np.isfinite(slope).all(axis=(1, 2)) & np.isfinite(zero_of(box).lower).all(axis=1)
+    around = zero_of(box)
+    finite = np.isfinite(slope).all(axis=(1, 2)) & _known(around).all(axis=1)
     safe = np.where(finite[:, None, None], slope, np.eye(slope.shape[-1]))
     # Which rows l are tried matters to what is found, not to what is true: those in which D is small, and Newton's.
     rows = np.concatenate([np.linalg.svd(safe)[0].swapaxes(1, 2), _inverse(safe)], axis=1)
@@ -348,7 +361,8 @@ def _exclude_chunk(
     left = interval.absolute(zero).lower[..., 0]
     right = _row_sums(interval.magnitude(interval.matmul(interval.thin(rows), slopes)))
     farthest = np.maximum(radius, interval.distance(box, center).max(axis=1))  # the box was rounded outward
-    return (finite & (left > interval.up(farthest[:, None] * right)).any(axis=1),)
+    by_slope = finite & (left > interval.up(farthest[:, None] * right)).any(axis=1)
+    return (by_slope | (interval.absolute(around).lower > 0).any(axis=1),)
 
 
 def _jacobian_chunk(
@@ -369,6 +383,11 @@ def _refined(zero_of: _Bound, derivative: _Bound, hidden: np.ndarray) -> np.ndar
         center = center + (inverse @ interval.middle(_column(zero_of(interval.thin(center)))))[..., 0]
     near = np.abs(center - hidden).max(axis=1) <= _MOVED * (1 + np.abs(hidden).max(axis=1))
     return np.where(near[:, None], center, hidden)
+
+
+def _known(x: Interval) -> np.ndarray:
+    """Where the interval has two ends, so that what it bounds did not jump."""
+    return np.isfinite(x.lower) & np.isfinite(x.upper)
 
 
 def _column(x: Interval) -> Interval:

@@ -63,6 +63,16 @@ def _maximum_jvp(primals: Any, tangents: Any) -> Any:
     return _maximum(x, y), jax.lax.select_n(x > y, *jnp.broadcast_arrays(*tangents[::-1]))
 
 
+def _minimum(x: jax.Array, y: jax.Array) -> jax.Array:
+    return -_maximum(-x, -y)
+
+
+_EXTREMES: dict[str, Callable[..., jax.Array]] = {
+    "max": _maximum,
+    "min": _minimum,
+    "clamp": lambda low, x, high: _minimum(_maximum(x, low), high),
+}
+_FOLDS = {"reduce_max": _maximum, "reduce_min": _minimum, "reduce_prod": jnp.multiply}
 _tanh.defjvp(lambda primals, tangents: (_tanh(*primals), tangents[0] * _tanh_slope.bind(*primals)))
 _logistic.defjvp(lambda primals, tangents: (_logistic(*primals), tangents[0] * _logistic_slope.bind(*primals)))
 
@@ -85,6 +95,7 @@ def build_enclosures(
       (n_boxes, n_hidden, n_hidden).
 
     Raises:
+      ValueError: if the step does not return the shape of the state.
       NotImplementedError: when called, if a primitive of the step has no interval rule; it is named.
 
     Example:
@@ -124,6 +135,9 @@ def faithful(step_fn: StepFn, params: Params, n_hidden: int, n_inputs: int | Non
 
     Returns:
       Function of the leaves of params, hidden (n_hidden,) and inputs (n_inputs,) or None.
+
+    Raises:
+      ValueError: if the step does not return the shape of the state.
 
     Example:
       >>> with jax.enable_x64(True):
@@ -204,10 +218,13 @@ def apply(may_jump: bool, jaxpr: Any, eqn: Any, operands: list[Value]) -> list[V
         return [np.asarray(x) for x in program.evaluate_equation(jaxpr, eqn, operands)]
     if name in ("eq", "ne") and eqn.invars[0] is eqn.invars[1]:  # how programs ask for NaN
         return [np.full(eqn.outvars[0].aval.shape, name == "eq")]
+    if rule is None and name not in rules.BOTH_ENDS:
+        raise NotImplementedError(f"there is no interval rule for the primitive {name!r}, which this step uses.")
+    if name != "convert_element_type" and any(jnp.issubdtype(v.aval.dtype, jnp.integer) for v in eqn.outvars):
+        raise NotImplementedError(rules.INTEGERS)
     if name in rules.BOTH_ENDS:
         return _at_both_ends(jaxpr, eqn, operands)
-    if rule is None:
-        raise NotImplementedError(f"there is no interval rule for the primitive {name!r}, which this step uses.")
+    assert rule is not None
     outs = rule(eqn.params, *operands) if name not in rules.JUMPS else rule(may_jump, eqn.params, *operands)
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
@@ -218,8 +235,12 @@ def _at_both_ends(jaxpr: Any, eqn: Any, operands: list[Value]) -> list[Value]:
     integers = [x for x, v in zip(operands, eqn.invars, strict=True) if not jnp.issubdtype(v.aval.dtype, jnp.floating)]
     if any(isinstance(x, Interval) for x in integers):
         raise NotImplementedError(f"there is no interval rule for {name!r} at indices that depend on the state.")
+    floats = [jnp.issubdtype(v.aval.dtype, jnp.floating) for v in eqn.invars]
+    wide = [
+        x.astype(np.float64) if f and not isinstance(x, Interval) else x for f, x in zip(floats, operands, strict=True)
+    ]
     ends = [
-        program.evaluate_equation(jaxpr, eqn, [x[end] if isinstance(x, Interval) else x for x in operands])
+        program.evaluate_equation(jaxpr, eqn, [x[end] if isinstance(x, Interval) else x for x in wide])
         for end in (0, 1)
     ]
     outs: list[Value] = [Interval(np.asarray(a), np.asarray(b)) for a, b in zip(*ends, strict=True)]
@@ -247,21 +268,17 @@ def _faithful(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> li
             outs = [_tanh(*operands)]
         elif name == "logistic":
             outs = [_logistic(*operands)]
-        elif name == "max":
-            outs = [_maximum(*operands)]
-        elif name == "min":
-            outs = [-_maximum(*(-x for x in operands))]
-        elif name == "clamp":
-            low, x, high = operands
-            outs = [-_maximum(-_maximum(x, low), -high)]
+        elif name in _EXTREMES and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+            outs = [_EXTREMES[name](*operands)]
+        elif name in _FOLDS and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating) and operands[0].size:
+            outs = [_folded(_FOLDS[name], operands[0], eqn.params["axes"])]
         elif name == "stop_gradient":
             outs = operands
         elif name == "scan":
             outs = _unrolled(eqn.params, operands)
         elif name == "cond":
             branches = [_faithful(branch.jaxpr, branch.consts, operands[1:]) for branch in eqn.params["branches"]]
-            which = jnp.clip(operands[0], 0, len(branches) - 1)
-            which = which.astype(bool) if len(branches) == 2 else which
+            which = operands[0] != 0 if len(branches) == 2 else operands[0]  # what binds it has clipped it
             outs = [jax.lax.select_n(which, *cases) for cases in zip(*branches, strict=True)]
         else:
             outs = program.evaluate_equation(jaxpr, eqn, operands)
@@ -277,5 +294,17 @@ def _unrolled(params: Any, operands: list[Any]) -> list[Any]:
         outs = _faithful(body.jaxpr, body.consts, [*consts, *carry, *(x[t] for x in xs)])
         carry = outs[:n_carry]
         rows.append(outs[n_carry:])
+    if not rows:
+        return [*carry, *(jnp.zeros((0, *aval.shape), aval.dtype) for aval in body.out_avals[n_carry:])]
     rows = rows[::-1] if params["reverse"] else rows
     return [*carry, *(jnp.stack(ys) for ys in zip(*rows, strict=True))]
+
+
+def _folded(operation: Any, x: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """A reduction by halves, whose derivative divides by no number of ties."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    x = jnp.transpose(x, (*axes, *kept)).reshape(-1, *(x.shape[axis] for axis in kept))
+    while len(x) > 1:
+        half = len(x) // 2
+        x = jnp.concatenate([operation(x[:half], x[half : 2 * half]), x[2 * half :]])
+    return x[0]

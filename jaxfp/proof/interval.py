@@ -97,10 +97,11 @@ def mul(x: Interval, y: Interval) -> Interval:
 
 
 def div(x: Interval, y: Interval) -> Interval:
-    """The quotient x / y; unbounded where y may be 0."""
+    """The quotient x / y; unbounded where y may be 0, but unknown where x is unknown."""
     zero = (y.lower <= 0) & (y.upper >= 0)
     ends = _corners(np.divide, x, Interval(np.where(zero, 1.0, y.lower), np.where(zero, 1.0, y.upper)))
     lower, upper = down(_reduce(np.minimum, ends)), up(_reduce(np.maximum, ends))
+    zero = zero & ~np.isnan(lower) & ~np.isnan(upper)
     return Interval(np.where(zero, -np.inf, lower), np.where(zero, np.inf, upper))
 
 
@@ -125,8 +126,9 @@ def integer_pow(x: Interval, y: int) -> Interval:
 
 def power(x: Interval, y: Interval) -> Interval:
     """x^y; unknown where x may be negative, unless y is one integer."""
-    if is_thin(y) and y.lower.size and (y.lower == y.lower.flat[0]).all() and float(y.lower.flat[0]).is_integer():
-        return integer_pow(x, int(y.lower.flat[0]))
+    first = float(y.lower.flat[0]) if y.lower.size else np.nan
+    if first.is_integer() and abs(first) < 2**31 and (y.lower == first).all() and (y.upper == first).all():
+        return integer_pow(x, int(first))
     positive = x.lower > 0
     ends = _corners(np.power, Interval(np.where(positive, x.lower, 1.0), np.where(positive, x.upper, 1.0)), y)
     lower, upper = _widened(_reduce(np.minimum, ends), _reduce(np.maximum, ends))

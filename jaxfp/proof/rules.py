@@ -17,6 +17,7 @@ from jaxfp.proof.interval import Interval
 
 Value = Interval | np.ndarray  # bounded, or exact
 Rule = Callable[..., Any]
+INTEGERS = "there is no interval rule for integers that depend on the state, which this step uses."
 
 
 def as_interval(x: Value) -> Interval:
@@ -132,7 +133,8 @@ def _select_n(may_jump: bool, params: Any, which: Value, *cases: Value) -> Value
         pick = [np.choose(picked, list(ends)) for ends in zip(*chosen, strict=True)]
         return Interval(*pick)
     no, yes = chosen
-    both = interval.hull(no, yes) if may_jump else interval.thin(np.full(np.shape(no.lower), np.nan))
+    known = may_jump or no.lower.dtype == bool  # of truth values both are as good as unknown
+    both = interval.hull(no, yes) if known else interval.thin(np.full(np.shape(no.lower), np.nan))
     decided = which.lower == which.upper
     return Interval(*(np.where(decided, np.where(which.lower, y, n), b) for n, y, b in zip(no, yes, both, strict=True)))
 
@@ -150,13 +152,37 @@ def _stepwise(function: Any) -> Rule:
 
 
 def _convert(may_jump: bool, params: Any, x: Value) -> Value:
-    if isinstance(x, Interval) and x.lower.dtype != bool and jnp.issubdtype(params["new_dtype"], jnp.floating):
-        return x  # in real arithmetic a cast changes nothing
     if not isinstance(x, Interval):
         return np.asarray(x).astype(np.float64)
-    if jnp.issubdtype(params["new_dtype"], jnp.floating):
+    to_float, truth = jnp.issubdtype(params["new_dtype"], jnp.floating), x.lower.dtype == bool
+    if to_float and truth:
         return _stepwise(lambda end: end)(may_jump, params, x)
-    raise NotImplementedError("there is no interval rule for integers that depend on the state, which this step uses.")
+    if to_float or truth:
+        return x  # in real arithmetic a cast changes nothing; an integer that was a truth value stays one
+    raise NotImplementedError(INTEGERS)
+
+
+def _is_finite(params: Any, x: Value) -> Value:
+    finite = np.logical_and(*(np.isfinite(end) for end in as_interval(x)))
+    return finite if finite.all() else Interval(finite, np.ones(np.shape(finite), bool))
+
+
+def _round(may_jump: bool, params: Any, x: Value) -> Interval:
+    def rounded(x: np.ndarray) -> np.ndarray:
+        to_even = np.round(x)
+        tie = np.abs(x - np.trunc(x)) == 0.5
+        away = params["rounding_method"] == jax.lax.RoundingMethod.AWAY_FROM_ZERO
+        return np.where(tie & away, np.trunc(x) + np.sign(x), to_even)
+
+    return _stepwise(rounded)(may_jump, params, x)
+
+
+def _cumulative(accumulate: Any) -> Rule:
+    def rule(params: Any, x: np.ndarray) -> np.ndarray:
+        axis = params["axis"]
+        return np.flip(accumulate(np.flip(x, axis), axis), axis) if params["reverse"] else accumulate(x, axis)
+
+    return _ends(rule)
 
 
 def _clamp(params: Any, low: Value, x: Value, high: Value) -> Interval:
@@ -168,14 +194,13 @@ def _sqrt(x: np.ndarray) -> np.ndarray:
     return np.where(x < 0, np.nan, np.sqrt(np.abs(x)))
 
 
-EXACT = {
-    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice", "dynamic_update_slice", "eq",
-    "expand_dims", "gather", "iota", "pad", "reshape", "rev", "scatter", "select_n", "slice", "split", "squeeze",
-    "stack", "transpose",
+MOVES = {
+    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice", "dynamic_update_slice",
+    "expand_dims", "gather", "pad", "reshape", "rev", "scatter", "select_n", "slice", "split", "squeeze", "stack",
+    "transpose",
 }  # fmt: skip
-BOTH_ENDS = {
-    "pad", "gather", "dynamic_slice", "dynamic_update_slice", "scatter", "scatter-add", "cummax", "cummin",
-}  # fmt: skip
+EXACT = MOVES | {"eq", "iota"}
+BOTH_ENDS = {"pad", "gather", "dynamic_slice", "dynamic_update_slice", "scatter", "scatter-add"}
 JUMPS = {"select_n", "sign", "floor", "ceil", "round", "convert_element_type"}
 
 RULES: dict[str, Rule] = {
@@ -211,7 +236,9 @@ RULES: dict[str, Rule] = {
     "and": _ends(lambda _, x, y: np.logical_and(x, y)), "or": _ends(lambda _, x, y: np.logical_or(x, y)),
     "not": lambda _, x: Interval(~x.upper, ~x.lower),
     "select_n": _select_n, "sign": _stepwise(np.sign), "floor": _stepwise(np.floor), "ceil": _stepwise(np.ceil),
-    "round": _stepwise(np.round), "convert_element_type": _convert,
+    "round": _round, "convert_element_type": _convert, "is_finite": _is_finite,
+    "cummax": _cumulative(np.maximum.accumulate), "cummin": _cumulative(np.minimum.accumulate),
+    "reduce_and": _reduced(np.all), "reduce_or": _reduced(np.any),
     "reshape": _ends(lambda params, x: np.reshape(x, params["new_sizes"])),
     "transpose": _ends(lambda params, x: np.transpose(x, params["permutation"])),
     "squeeze": _ends(lambda params, x: np.squeeze(x, tuple(params["dimensions"]))),
@@ -220,6 +247,7 @@ RULES: dict[str, Rule] = {
     "concatenate": _ends(lambda params, *xs: np.concatenate(xs, axis=params["dimension"])),
     "stack": _ends(lambda params, *xs: np.stack(xs, axis=params["axis"])),
     "copy": _ends(lambda _, x: x), "stop_gradient": _ends(lambda _, x: x),
-    "optimization_barrier": _ends(lambda _, *xs: list(xs)),
+    "reduce_precision": _ends(lambda _, x: x),
+    "optimization_barrier": _ends(lambda _, *xs: list(xs)), "device_put": _ends(lambda _, *xs: list(xs)),
     "broadcast_in_dim": _ends(_broadcast_in_dim), "slice": _ends(_slice), "split": _ends(_split),
 }  # fmt: skip

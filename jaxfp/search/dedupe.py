@@ -47,7 +47,9 @@ def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray
     slack = tolerance + 8 * np.finfo(float).eps * hidden.shape[1] * np.abs(hidden).max(initial=0.0)
     first = np.searchsorted(along[by_place], along - slack)
     last = np.searchsorted(along[by_place], along + slack, side="right")
-    for i in order:
+    lonely = last - first == 1  # most points, where tolerances are small
+    owner[lonely] = np.flatnonzero(lonely)
+    for i in order[~lonely[order]]:
         if owner[i] < 0:
             near = by_place[first[i] : last[i]]
             near = near[(owner[near] < 0) & (group[near] == group[i])]

@@ -21,7 +21,8 @@ from jaxfp import arguments, compiling, dynamics
 from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, Params, Solver, StepFn
 
 _STEPS_A_ROUND = 4
-_NARROW = 16  # lanes of the second program, for the last few of a long search
+_STEPS_TO_A_CHECK = 2  # of many lanes, some of which another's result may end
+_NARROW, _FEW_CHUNKS = 16, 4  # lanes of the second program, for the last few of a search
 _CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes in flight, on a CPU and on an accelerator
 
 
@@ -116,6 +117,7 @@ def run_wave(
     max_steps: int,
     chunk_size: int,
     sharding: jax.sharding.Sharding | None = None,
+    ends: Callable[[np.ndarray, Lanes, np.ndarray], np.ndarray] | None = None,
 ) -> Lanes:
     """Search from every candidate; the host's work queue around the traceable step.
 
@@ -130,6 +132,8 @@ def run_wave(
       max_steps: iterations a lane may take.
       chunk_size: largest number of lanes in flight.
       sharding: of the leading axis of the lanes, over devices; None for the default device.
+      ends: `(rows, lanes, residuals) -> (n_rows,)`, asked every few steps about the lanes in flight: CONVERGED where it
+        is known where a lane leads, MAX_STEPS where it is not worth going on, else what the lane's status is.
 
     Returns:
       Lanes of NumPy arrays.
@@ -148,12 +152,15 @@ def run_wave(
     out = Lanes(
         np.array(candidates), np.full(n_candidates, np.inf), np.zeros(n_candidates, int), np.zeros(n_candidates, int)
     )
-    # A second, narrow program is worth its compilation only where many steps may follow for a few lanes.
-    narrow = min(_NARROW, chunk_size) if sharding is None and max_steps > 16 else chunk_size
+    # A wide program costs the same for one lane as for all. Where the last few lanes may take many steps, or there are
+    # no more than a few chunks of them, a second, narrow program is worth its compilation.
+    tail = max_steps > 16 or n_candidates < _FEW_CHUNKS * chunk_size
+    narrow = min(_NARROW, chunk_size) if sharding is None and tail else chunk_size
+    wide = chunk_size if n_candidates > chunk_size // 2 else narrow
     queue, lanes, owner = 0, None, np.zeros(0, int)
     while queue < n_candidates or (owner >= 0).any():
         n_left = n_candidates - queue + int((owner >= 0).sum())
-        width = narrow if n_left <= narrow else chunk_size
+        width = narrow if n_left <= narrow else wide
         if lanes is None or width < len(owner):  # fewer lanes than the program is wide: move into a narrower one
             kept = owner[owner >= 0]
             source = np.concatenate([np.flatnonzero(owner >= 0), np.zeros(width - len(kept), int)])
@@ -171,13 +178,16 @@ def run_wave(
         placed = (lanes, candidates[rows], u, is_fresh, owner >= 0)
         if sharding is not None:
             placed = jax.device_put(placed, sharding)
-        lanes = _round(step_fn, solver, kind, params, *placed, tolerance, max_steps)
-        status = np.asarray(lanes.status)
+        n_steps = _STEPS_A_ROUND if ends is None or width == narrow else _STEPS_TO_A_CHECK
+        lanes, residuals = _round(step_fn, solver, kind, params, *placed, tolerance, max_steps, n_steps)
+        now = Lanes(*(np.asarray(x) for x in (lanes.state.hidden, lanes.state.q, lanes.n_steps, lanes.status)))
+        status = now.status.copy()
+        if ends is not None:
+            asked = np.flatnonzero(owner >= 0)
+            status[asked] = ends(owner[asked], Lanes(*(x[asked] for x in now)), np.asarray(residuals)[asked])
         ended = (status != RUNNING) & (owner >= 0)
         rows = owner[ended]
-        out.hidden[rows] = np.asarray(lanes.state.hidden)[ended]
-        out.q[rows] = np.asarray(lanes.state.q)[ended]
-        out.n_steps[rows] = np.asarray(lanes.n_steps)[ended]
+        out.hidden[rows], out.q[rows], out.n_steps[rows] = now.hidden[ended], now.q[ended], now.n_steps[ended]
         out.status[rows] = status[ended]
         owner[ended] = -1
     return out
@@ -245,15 +255,19 @@ def _round(
     is_used: jax.Array,
     tolerance: jax.Array,
     max_steps: jax.Array,
-) -> _Lane:
-    """Put fresh candidates into their lanes and take a few steps with all."""
+    n_steps: jax.Array,
+) -> tuple[_Lane, jax.Array]:
+    """Put fresh candidates into their lanes and take a few steps with all; the lanes, and r where they are."""
 
-    def one(lane: _Lane, hidden: jax.Array, fresh: jax.Array, used: jax.Array, u: jax.Array | None) -> _Lane:
+    def one(
+        lane: _Lane, hidden: jax.Array, fresh: jax.Array, used: jax.Array, u: jax.Array | None
+    ) -> tuple[_Lane, jax.Array]:
         started = _start(step_fn, solver, kind, params, hidden, u)
         lane = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), started, lane)
         lane = lane._replace(status=jnp.where(used, lane.status, CONVERGED))
-        advanced = _advance(step_fn, solver, kind, params, lane, u, tolerance, max_steps, _STEPS_A_ROUND)
-        return jax.tree.map(lambda a, b: jnp.where(used, a, b), advanced, lane)
+        advanced = _advance(step_fn, solver, kind, params, lane, u, tolerance, max_steps, n_steps)
+        lane = jax.tree.map(lambda a, b: jnp.where(used, a, b), advanced, lane)
+        return lane, dynamics.residual_fn(step_fn, params, u, kind)(lane.state.hidden)
 
     axes = (0, 0, 0, 0, None if inputs is None else 0)
     return jax.vmap(one, in_axes=axes)(lanes, candidates, is_fresh, is_used, inputs)

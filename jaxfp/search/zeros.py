@@ -23,9 +23,10 @@ from jaxfp.search import dedupe, polish
 from jaxfp.types import Kind, Params, StepFn
 
 _N_CHORD = 6
+_GRID = 2.0**-30  # relative to the size of a state: coarse beside rounding, fine beside the reach of its factors
 _CONTRACTION = 0.25
+SURE = 1 / 8  # of a lane not landed yet: so near, no other zero takes it, and hits do not depend on the order
 _STILL = 1e-3  # of what judgment asks for, how far a shared zero may be off
-_NEAR = 1e-3  # relative to 1 + ||h||, how far a Hessian is good for
 _LARGEST_WIDE = 512  # units up to which factors are float64
 _LEAST_RCOND = 1e-12  # beyond it a solve has too few digits left to tell a quarter
 
@@ -93,7 +94,8 @@ def factorize(matrix: np.ndarray) -> Factors:
       >>> factorize(np.diag([1.0, 0.5])).rcond
       0.5
     """
-    factor, condition = lapack.get_lapack_funcs(("getrf", "gecon"), (matrix,))
+    wide = matrix.dtype == np.float64
+    factor, condition = (lapack.dgetrf, lapack.dgecon) if wide else (lapack.sgetrf, lapack.sgecon)
     size = float(np.abs(matrix).sum(0).max(initial=0.0))
     lu, pivots, failed = factor(matrix)
     rcond = 0.0
@@ -118,15 +120,11 @@ def solve(factors: Factors, rows: np.ndarray) -> np.ndarray:
     """
     if factors.rcond == 0:
         return np.full(rows.shape, np.nan)
-    (substitute,) = lapack.get_lapack_funcs(("getrs",), (factors.lu,))
-    # One row that is not finite leaves the others alone; and what single precision cannot hold is scaled first.
-    bad = ~np.isfinite(rows).all(1)
-    rows = np.where(bad[:, None], 0.0, rows)
-    scale = np.abs(rows).max(1, keepdims=True, initial=0.0)
-    scale[scale == 0] = 1.0
-    x = scale * substitute(factors.lu, factors.pivots, (rows / scale).T)[0].T.astype(np.float64)
-    x[bad] = np.nan
-    return x
+    # One row that is not finite leaves the others alone: only its own column turns to NaN.
+    if factors.lu.dtype == np.float64:
+        return lapack.dgetrs(factors.lu, factors.pivots, rows.T)[0].T
+    scale = np.abs(rows).max(1, keepdims=True, initial=np.finfo(float).tiny)  # what single precision cannot hold
+    return scale * lapack.sgetrs(factors.lu, factors.pivots, (rows / scale).T)[0].T.astype(np.float64)
 
 
 def least_singular(factors: Factors) -> float:
@@ -199,6 +197,32 @@ def _refine(
     chunk_size: int,
     n_dense: int,
 ) -> Refined:
+    at: dict[str, Any] = {"inputs": inputs, "kind": kind, "chunk_size": chunk_size, "n_dense": n_dense}
+    first = _chord(step_fn, params, hidden, **at)
+    # Again from the nearest state on a grid, so that the last bits do not tell which lane it was that came here.
+    grid = _GRID * np.exp2(np.ceil(np.log2(1 + np.abs(first.hidden).max(1, initial=0.0))))[:, None]
+    again = _chord(step_fn, params, np.round(first.hidden / grid) * grid, **at)
+    good = again.shareable & (again.speed <= again.floor)
+    if good.all():
+        return again
+    hidden = np.where(good[:, None], again.hidden, first.hidden)
+    speed, floor, margin, shareable = (
+        np.where(good, getattr(again, name), getattr(first, name))
+        for name in ("speed", "floor", "gate_margin", "shareable")
+    )
+    factors = [b if g else a for a, b, g in zip(first.factors, again.factors, good, strict=True)]
+    return Refined(hidden, speed, floor, margin, factors, shareable)
+
+
+def _chord(
+    step_fn: StepFn,
+    params: Params,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+    kind: Kind,
+    chunk_size: int,
+    n_dense: int,
+) -> Refined:
     dense: dict[str, Any] = {"kind": kind, "chunk_size": n_dense}
     if hidden.shape[1] <= _LARGEST_WIDE:
         r, jacobians = polish.residual_jacobians(step_fn, params, hidden, inputs, **dense)
@@ -207,10 +231,13 @@ def _refine(
         _, jacobians = polish.residual_jacobians(step_fn, *single, **dense)
         r, _ = polish.residuals(step_fn, params, hidden, inputs, kind=kind, chunk_size=chunk_size)
     factors = [factorize(j) for j in jacobians]
-    carried = np.array([np.linalg.norm(np.abs(j) @ np.abs(h)) for j, h in zip(jacobians, hidden, strict=True)])
+    carried = np.linalg.norm((np.abs(jacobians, out=jacobians) @ np.abs(hidden)[:, :, None])[:, :, 0], axis=1)
     del jacobians
+    eps = float(np.finfo(float).eps)
+    floor = 8 * eps * hidden.shape[1] ** 0.5 * np.maximum(carried, np.linalg.norm(hidden, axis=1))
     speed, margin = np.linalg.norm(r, axis=1), np.full(len(hidden), np.inf)
     hidden = hidden.copy()
+    at_floor = False
     for i in range(_N_CHORD):
         with np.errstate(invalid="ignore", over="ignore"):
             moved = hidden - np.concatenate([solve(f, row[None]) for f, row in zip(factors, r, strict=True)])
@@ -219,9 +246,9 @@ def _refine(
         better = speed_moved < speed  # False for NaN
         margin = np.where(better | (i == 0), margin_moved, margin)
         hidden[better], r[better], speed[better] = moved[better], r_moved[better], speed_moved[better]
-        if not better.any():
+        if not better.any() or at_floor:  # at the floor one more step is worth its price
             break
-    eps = float(np.finfo(float).eps)
+        at_floor = bool((speed <= floor).all())
     scale = np.maximum(np.maximum(np.linalg.norm(hidden, axis=1), carried), eps**0.5)
     floor = 8 * eps * hidden.shape[1] ** 0.5 * scale
     # Where a further step would still move, as at a double root, every lane must be looked at by itself.
@@ -231,118 +258,13 @@ def _refine(
     return Refined(hidden, speed, floor, margin, factors, shareable)
 
 
-class Minima(NamedTuple):
-    """Lanes after chord steps on the gradient of q.
-
-    Attributes:
-      hidden: (n_lanes, n_hidden) float64.
-      speed: (n_lanes,) ||r|| there.
-      gate_margin: (n_lanes,) see `program.gate_margin`.
-      distance: (n_lanes,) length of the next Newton step, activation units; infinite where the Hessian is not positive
-        definite, so that q has no minimum nearby.
-      slope: (n_lanes,) ||J_r' r|| / (||J_r|| ||r||), with ||J_r||^2 for the size of the Hessian: 0 at a minimum that is
-        no zero.
-    """
-
-    hidden: np.ndarray
-    speed: np.ndarray
-    gate_margin: np.ndarray
-    distance: np.ndarray
-    slope: np.ndarray
-
-
-def refine_minima(
-    step_fn: StepFn,
-    params: Params,
-    hidden: np.ndarray,
-    inputs: np.ndarray | None,
-    *,
-    kind: Kind,
-    chunk_size: int,
-    n_dense: int,
-) -> Minima:
-    """Chord steps on the gradient of q, with the Hessian where they begin. Needs x64 in scope.
-
-    Args:
-      step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
-      params: pytree that `step_fn` understands, widened.
-      hidden: (n_lanes, n_hidden) float64, near minima of q.
-      inputs: (n_lanes, n_inputs) float64 or None.
-      kind: "map" or "flow".
-      chunk_size: states at a time.
-      n_dense: Hessians at a time.
-
-    Returns:
-      Minima.
-
-    Example:
-      >>> import jax
-      >>> with jax.enable_x64(True):
-      ...     near = refine_minima(
-      ...         lambda p, h, u: h + 1 + h**2, None, np.full((1, 1), 1e-3), None, kind="map", chunk_size=1, n_dense=1
-      ...     )
-      >>> bool(abs(near.hidden[0, 0]) < 1e-12), near.speed.tolist()
-      (True, [1.0])
-    """
-    parts = []
-    for start in range(0, len(hidden), n_dense):
-        rows = slice(start, start + n_dense)
-        u = None if inputs is None else inputs[rows]
-        parts.append(_refine_minima(step_fn, params, hidden[rows], u, kind, chunk_size, n_dense))
-    return Minima(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-
-def _refine_minima(
-    step_fn: StepFn,
-    params: Params,
-    hidden: np.ndarray,
-    inputs: np.ndarray | None,
-    kind: Kind,
-    chunk_size: int,
-    n_dense: int,
-) -> Minima:
-    at: tuple[Any, Any] = (step_fn, params)
-    dense: dict[str, Any] = {"kind": kind, "chunk_size": n_dense}
-    wide: dict[str, Any] = {"kind": kind, "chunk_size": chunk_size}
-
-    def factors_of(hidden: np.ndarray, inputs: np.ndarray | None) -> tuple[list[Any], np.ndarray]:
-        matrices = polish.hessians(*at, hidden, inputs, **dense)
-        return [lapack.dpotrf(matrix) for matrix in matrices], np.abs(matrices).sum(1).max(1)
-
-    def newton_step(factors: list[Any], slope: np.ndarray) -> np.ndarray:
-        bad = np.full(slope.shape[1], np.inf)  # not positive definite: no minimum to step to
-        ok = np.isfinite(slope).all(1)
-        return np.array(
-            [bad if f[1] or not o else lapack.dpotrs(f[0], g)[0] for f, g, o in zip(factors, slope, ok, strict=True)]
-        )
-
-    begin = hidden
-    factors, size = factors_of(hidden, inputs)
-    slope = polish.gradients(*at, hidden, inputs, **wide)
-    hidden = hidden.copy()
-    for _ in range(_N_CHORD):
-        with np.errstate(invalid="ignore", over="ignore"):
-            moved = hidden - newton_step(factors, slope)
-            slope_moved = polish.gradients(*at, np.where(np.isfinite(moved), moved, hidden), inputs, **wide)
-        better = np.linalg.norm(slope_moved, axis=1) < np.linalg.norm(slope, axis=1)  # False for NaN
-        hidden[better], slope[better] = moved[better], slope_moved[better]
-        if not better.any():
-            break
-    r, margin = polish.residuals(*at, hidden, inputs, **wide)
-    # Where the chord steps led away from where the Hessian was taken, it is taken anew.
-    away = np.flatnonzero(np.linalg.norm(hidden - begin, axis=1) > _NEAR * (1 + np.linalg.norm(begin, axis=1)))
-    if len(away):
-        again, size[away] = factors_of(hidden[away], None if inputs is None else inputs[away])
-        for k, factor in zip(away, again, strict=True):
-            factors[k] = factor
-    distance = np.linalg.norm(newton_step(factors, slope), axis=1)
-    speed, steep = np.linalg.norm(r, axis=1), np.linalg.norm(slope, axis=1)
-    size = np.sqrt(size) * speed
-    return Minima(hidden, speed, margin, distance, steep / np.maximum(size, np.finfo(float).tiny))
-
-
 def belongs_to(
-    zeros: Zeros, hidden: np.ndarray, inputs: np.ndarray | None, residuals: np.ndarray, tolerance: np.ndarray
+    zeros: Zeros,
+    hidden: np.ndarray,
+    inputs: np.ndarray | None,
+    residuals: np.ndarray,
+    tolerance: np.ndarray,
+    contraction: float = _CONTRACTION,
 ) -> np.ndarray:
     """The zero each lane belongs to.
 
@@ -352,6 +274,7 @@ def belongs_to(
       inputs: (n_lanes, n_inputs) or None; a lane belongs to a zero at its own input only.
       residuals: (n_lanes, n_hidden), r (or the gradient of q) at hidden.
       tolerance: (n_lanes,) distance within which a lane is at a zero whatever its residual, activation units.
+      contraction: share of ||h - h*|| that the linear model may leave unexplained.
 
     Returns:
       (n_lanes,) row of zeros, -1 for none.
@@ -362,14 +285,20 @@ def belongs_to(
       >>> belongs_to(zeros, lanes, None, lanes + lanes**2, np.zeros(2)).tolist()
       [0, -1]
     """
-    label = np.full(len(hidden), -1)
     closest = nearest(zeros.hidden, zeros.inputs, hidden, inputs)
-    for k in np.unique(closest[closest >= 0]):
-        lanes = np.flatnonzero(closest == k)
-        away = hidden[lanes] - zeros.hidden[k]
-        left = np.linalg.norm(away - solve(zeros.factors[k], residuals[lanes]), axis=1)
-        far = np.linalg.norm(away, axis=1)
-        label[lanes[(left <= _CONTRACTION * far) | (far <= tolerance[lanes])]] = k
+    lanes = np.flatnonzero(closest >= 0)
+    lanes = lanes[np.argsort(closest[lanes], kind="stable")]
+    away = hidden[lanes] - zeros.hidden[closest[lanes]]
+    far = np.linalg.norm(away, axis=1)
+    bounds = np.searchsorted(closest[lanes], np.arange(len(zeros.hidden) + 1))
+    step = np.empty_like(away)
+    for k in np.flatnonzero(np.diff(bounds)):  # the lanes of one zero lie together
+        here = slice(bounds[k], bounds[k + 1])
+        step[here] = solve(zeros.factors[k], residuals[lanes[here]])
+    left = np.linalg.norm(away - step, axis=1)
+    label = np.full(len(hidden), -1)
+    belongs = (left <= contraction * far) | (far <= tolerance[lanes])
+    label[lanes[belongs]] = closest[lanes[belongs]]
     return label
 
 
@@ -393,11 +322,13 @@ def nearest(
     """
     if not len(points) or not len(hidden):
         return np.full(len(hidden), -1)
+    lost = ~np.isfinite(hidden).all(1)
+    hidden = np.where(lost[:, None], 0.0, hidden)
     squared = (hidden**2).sum(1)[:, None] + (points**2).sum(1) - 2 * hidden @ points.T
     if inputs is not None and point_inputs is not None:
         group, _ = dedupe.input_groups(np.concatenate([point_inputs, inputs]), len(points) + len(inputs))
         squared[group[len(points) :, None] != group[: len(points)]] = np.inf
-    squared[np.isnan(squared)] = np.inf
+    squared[lost] = np.inf
     closest = squared.argmin(1)
     return np.where(np.isfinite(squared[np.arange(len(hidden)), closest]), closest, -1)
 

@@ -92,15 +92,36 @@ def _step(residual_fn: ResidualFn, state: State) -> State:
     q_moved = jnp.vdot(moved, moved) / 2
 
     predicted = jnp.vdot(move, mu * move - gradient) / 2
+    new, accept = moved_by(state, move, q_moved, predicted)
+    return new._replace(done=_done(r, jacobian, gradient, normal, hidden, move, accept))
+
+
+def moved_by(state: State, move: jax.Array, q_moved: jax.Array, predicted: jax.Array) -> tuple[State, jax.Array]:
+    """Take a step if it lowers q, and set the damping by the decrease achieved over the one predicted.
+
+    Args:
+      state: before the step.
+      move: (n_hidden,).
+      q_moved: scalar, q at hidden + move.
+      predicted: scalar, by how much the quadratic model says that q falls.
+
+    Returns:
+      State, `done` as it was; and whether the step was taken.
+
+    Example:
+      >>> one = jnp.ones(())
+      >>> state, accept = moved_by(State(jnp.ones(1), one, False, one, 2 * one), -jnp.ones(1), 0 * one, one)
+      >>> float(state.hidden[0]), float(state.damping), bool(accept)  # a gain of 1: a tenth of the damping
+      (0.0, 0.10000000149011612, True)
+
+    Source: Nielsen (1999), Damping parameter in Marquardt's method.
+    """
     gain = (state.q - q_moved) / predicted
     accept = q_moved < state.q  # False for NaN: an indefinite factor or an overflow only raises the damping
     damping = state.damping * jnp.where(accept, jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 10, 1), state.growth)
-    growth = jnp.where(accept, 2, 2 * state.growth).astype(hidden.dtype)
-
-    new = State(
-        jnp.where(accept, hidden + move, hidden), jnp.where(accept, q_moved, state.q), state.done, damping, growth
-    )
-    return new._replace(done=_done(r, jacobian, gradient, normal, hidden, move, accept))
+    growth = jnp.where(accept, 2, 2 * state.growth).astype(move.dtype)
+    hidden = jnp.where(accept, state.hidden + move, state.hidden)
+    return State(hidden, jnp.where(accept, q_moved, state.q), state.done, damping, growth), accept
 
 
 def _done(

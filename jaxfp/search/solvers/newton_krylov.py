@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from jaxfp import arguments
+from jaxfp.search.solvers import levenberg_marquardt
 from jaxfp.search.solvers.levenberg_marquardt import State
 from jaxfp.types import ResidualFn, Solver
 
@@ -153,24 +154,16 @@ class _Step:
         q_moved = jnp.vdot(moved, moved) / 2
 
         predicted = jnp.vdot(y, mu * y - gradient) / 2
-        gain = (state.q - q_moved) / predicted
-        accept = q_moved < state.q  # False for NaN: an indefinite factor or an overflow only raises the damping
-        damping = state.damping * jnp.where(accept, jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 10, 1), state.growth)
+        new, _ = levenberg_marquardt.moved_by(state, move, q_moved, predicted)
 
         eps = float(jnp.finfo(hidden.dtype).eps)
-        damping = jnp.maximum(damping, eps)  # singular values under sqrt(eps) ||J_r|| count as 0: no step along a line
+        damping = jnp.maximum(new.damping, eps)  # singular values under sqrt(eps) ||J_r|| count as 0: no step on a line
         size = jnp.maximum(jnp.linalg.norm(hidden), eps**0.5)
         done = jnp.sqrt(2 * jnp.fmin(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * size
         done |= jnp.linalg.norm(move) <= eps * size
         if self.transposed:  # ||gradient|| = ||J'r||, ||normal||_F^(1/2) is about ||J||
             done |= jnp.linalg.norm(gradient) <= eps ** (2 / 3) * jnp.sqrt(jnp.linalg.norm(normal)) * beta
-        return State(
-            jnp.where(accept, hidden + move, hidden),
-            jnp.where(accept, q_moved, state.q),
-            done,
-            damping,
-            jnp.where(accept, 2, 2 * state.growth).astype(hidden.dtype),
-        )
+        return new._replace(done=done, damping=damping)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,9 +192,7 @@ class _NewtonStep:
         move = y @ basis
         q_moved = q(hidden + move)
         predicted = -(slope * y[0] + jnp.vdot(y, hessian @ y) / 2)
-        gain = (state.q - q_moved) / predicted
-        accept = q_moved < state.q
-        damping = state.damping * jnp.where(accept, jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 10, 1), state.growth)
+        new, accept = levenberg_marquardt.moved_by(state, move, q_moved, predicted)
 
         eps = float(jnp.finfo(hidden.dtype).eps)
         length = jnp.maximum(jnp.linalg.norm(hidden), eps**0.5)
@@ -209,13 +200,7 @@ class _NewtonStep:
         done |= jnp.sqrt(2 * jnp.fmin(q_moved, state.q)) <= 8 * eps * hidden.size**0.5 * length
         done |= jnp.linalg.norm(move) <= eps * length
         done |= ~accept & (predicted <= 4 * eps * state.q)  # all there is to gain is rounding
-        return State(
-            jnp.where(accept, hidden + move, hidden),
-            jnp.where(accept, q_moved, state.q),
-            done,
-            damping,
-            jnp.where(accept, 2, 2 * state.growth).astype(hidden.dtype),
-        )
+        return new._replace(done=done)
 
 
 def _arnoldi(product: Callable, r: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
