@@ -19,6 +19,7 @@ from jaxfp.types import FIXED, FixedPoints
 
 DURATION = 1260.0  # of a free run, time constants; the second half holds 10 cycles of the slowest input
 PER_INPUT = 10  # candidates on each orbit, and one in its middle
+_AT_REST = 3e-4  # sqrt(eps) of float32, relative: a state that moves less stands still
 _N_SHOWN = 64  # states of an orbit at which Taylor terms are taken
 
 
@@ -311,7 +312,7 @@ def _inside(hidden: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Which points (n_points, n_units) the orbit (n_time, n_units) goes around, and how far from its mean each is."""
     mean = states.mean(0)
     radius = np.sqrt(np.square(states - mean).sum(1).mean())
-    if radius == 0:
+    if radius <= _AT_REST * (1 + np.linalg.norm(mean)):
         return np.zeros(len(hidden), bool), np.full(len(hidden), np.inf)
     plane = report.principal_directions(states)[1][:2]
     flat = (states - mean) @ plane.T
