@@ -16,11 +16,14 @@ from benchmarks import (  # noqa: E402
     engine,
     first_call,
     flip_flop_seeds,
+    force_seeds,
     gemm_floor,
     kill_and_resume,
+    moving_average_seeds,
     networks,
     scaling,
     sides,
+    sine_generator_seeds,
     tables,
     truth,
 )
@@ -67,6 +70,33 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("script", "sizes"),
+    [
+        (force_seeds, ["--n-hidden", "30", "--n-bits", "1", "--n-time", "4000", "--candidates", "4"]),
+        (sine_generator_seeds, ["--n-hidden", "6", "--n-steps", "1", "--candidates", "1"]),
+        (moving_average_seeds, ["--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
+    ],
+)
+def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys):
+    """Each run has its JSON, a seed that was not run stands in the table as such, and a second call repeats nothing."""
+    command = ["--seeds", "2", "3", "--run", "3", *sizes, "--out", str(tmp_path)]
+    script.main(command)
+    said = json.loads((tmp_path / "3.json").read_text())
+    assert said["seed"] == 3
+    assert "versions" in said
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert rows[0] == {"seed": 2, "not_run": True}
+    assert set(rows[1]) - {"seed"} <= set(script.COLUMNS)
+    assert rows[1]["train_s"] == said["train_s"]
+
+    written = (tmp_path / "3.json").stat().st_mtime_ns
+    script.main(command)
+    assert (tmp_path / "3.json").stat().st_mtime_ns == written
+    assert not (tmp_path / "2.json").exists()
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
 @pytest.mark.parametrize("script", [name for name in __main__.scripts() if name != "flip_flop_seeds"])
 def test_says_how_it_is_run(script):
     """The docstring of a benchmark holds the command that runs it."""
@@ -104,6 +134,34 @@ def test_the_committed_table_is_what_readme_says():
     assert all(row["by_index"] == {"0": 8, "1": 12, "2": 6, "3": 1} for row in rows)
     assert all(row["index_sum"] == 1 and row["complete"] and len(row["stable_codes"]) == 8 for row in rows)
     assert all(row["memories_held"] == 8 and row["sign_accuracy"] >= 0.999 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("script", "meets"),
+    [
+        ("force_seeds", lambda r: r["memories_held"] == r["stable_codes"] == 8 and r["sign_accuracy"] >= 0.999),
+        (
+            "sine_generator_seeds",
+            lambda r: r["one_point_inside"] == r["index_2_with_one_complex_pair"] == r["certified"] == 51,
+        ),
+        (
+            "moving_average_seeds",
+            lambda r: min(r["decoded_last"], r["decoded_second"], r["variance_pc12"]) > 0.95 < r["pulse_last"],
+        ),
+    ],
+)
+def test_the_committed_seeds_are_what_readme_says(script, meets):
+    """Every run is in the table as its JSON has it, ten rows each, those not run as such; those that were meet it."""
+    folder = BENCHMARKS / script
+    rows = json.loads((folder / "table.json").read_text())["rows"]
+    assert len(rows) == 10
+    ran = [row for row in rows if "not_run" not in row]
+    assert {path.stem for path in folder.glob("[0-9]*.json")} == {str(row["seed"]) for row in ran}
+    assert ran
+    for row in ran:
+        said = json.loads((folder / f"{row['seed']}.json").read_text())
+        assert all(said[name] == value for name, value in row.items())
+        assert meets(row)
 
 
 def test_networks_are_made_once_and_their_memories_hold(tmp_path, capsys):

@@ -68,6 +68,8 @@ def test_module_helps():
             "find",
             ["w_rec", "w_in", "b_rec", "weight_hh", "low_rank", "(h, c)", "npy", "examples:", ".T", "constant input"],
         ),
+        ("sine-generator", ["--out", "--train", "--seed", "--duration", "fixed_points.npz", "report.json", "example:"]),
+        ("moving-average", ["--out", "--train", "--seed", "--states", "fixed_points.npz", "report.json", "example:"]),
     ],
 )
 def test_commands_help(capsys, monkeypatch, command, needed):
@@ -78,19 +80,19 @@ def test_commands_help(capsys, monkeypatch, command, needed):
     assert max(map(len, text.splitlines())) <= 94
     options = re.findall(r"^  (--[a-z-]+)(.*)$", text, flags=re.MULTILINE)
     assert len(options) >= 8
-    for kind in equations.N_GATES if command == "find" else flip_flop.CELLS:
+    for kind in {"find": equations.N_GATES, "flip-flop": flip_flop.CELLS}.get(command, ()):
         assert kind in text
 
 
 def test_examples_in_help_are_commands(capsys):
     """What the help shows is parsed as shown."""
     parsed = []
-    for command in ("flip-flop", "find"):
+    for command in ("flip-flop", "sine-generator", "moving-average", "find"):
         text = helped(capsys, command).replace("\\\n", " ")
         for line in re.findall(r"python -m jaxfp (.*)", text[text.index("example") :]):
             parsed.append(re.split(r"\s{4,}take", line)[0].split())
             helped(capsys, *parsed[-1])
-    assert len(parsed) == 4
+    assert len(parsed) == 6
 
 
 # The main job

@@ -224,13 +224,24 @@ CALLS = {
     "q_distribution": lambda ax=None: plotting.q_distribution(points_at(CUBE), np.ones(3), ax),
     "discovery": lambda ax=None: plotting.discovery(completeness.audit(points_at(CUBE[:1]), np.eye(N)[None] / 2), ax),
     "trial": lambda ax=None: plotting.trial(np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 2)), ax),
+    "oscillations": lambda ax=None: plotting.oscillations(np.sin(np.arange(50))[None], [0.5], [1.0], 1.0, ax),
+    "orbits": lambda ax=None: plotting.orbits(
+        [np.eye(N)], np.zeros((1, N)), np.eye(N)[None, :2], [0.1], (np.zeros(N), np.eye(N)[:3]), ax
+    ),
+    "frequencies": lambda ax=None: plotting.frequencies([0.1, 0.6], [0.1, 0.6], [0.1, np.nan], ax),
+    "taylor": lambda ax=None: plotting.taylor({"constant": [0.0], "first": [1.0], "second": [0.1]}, [0.1], ax),
+    "average": lambda ax=None: plotting.average(np.ones((3, 2)), np.ones(3), np.ones(3), ax),
+    "sheet": lambda ax=None: plotting.sheet(np.eye(2), [0.5, -0.5], "last pulse", [np.eye(2)], ax),
+    "decoded": lambda ax=None: plotting.decoded(np.eye(2), np.eye(2), ("last", "second"), ax),
+    "tolerances": lambda ax=None: plotting.tolerances({"tolerance": [1e-5, 1e-4], "decoded": [0.9, 0.8]}, 1e-5, ax),
+    "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_pyplot_is_touched_only_where_no_axes_are_given(name):
     plt.close("all")
-    ax = axes(**({"projection": "3d"} if name == "state_space" else {}))
+    ax = axes(**({"projection": "3d"} if name in ("state_space", "orbits") else {}))
     CALLS[name](ax)
     assert plt.get_fignums() == []
     own = CALLS[name]()
@@ -242,5 +253,5 @@ def test_pyplot_is_touched_only_where_no_axes_are_given(name):
 
 def test_every_public_function_is_called_here():
     public = {name for name in vars(plotting) if not name.startswith("_") and callable(getattr(plotting, name))}
-    own = {name for name in public if getattr(plotting, name).__module__ == plotting.__name__}
+    own = {name for name in public if getattr(plotting, name).__module__.startswith(plotting.__name__)}
     assert own == set(CALLS)

@@ -1,4 +1,4 @@
-"""The command line: `python -m jaxfp flip-flop` and `python -m jaxfp find WEIGHTS.npz`."""
+"""The command line: `python -m jaxfp flip-flop | sine-generator | moving-average | find WEIGHTS.npz`."""
 
 import argparse
 import sys
@@ -21,7 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       2
     """
     cache.keep_programs()
-    from jaxfp.cli import find, flip_flop  # these import JAX, which reads what the line above sets
+    from jaxfp.cli import (
+        find,
+        flip_flop,
+        moving_average,
+        sine_generator,
+    )  # these import JAX, which reads what the line above sets
 
     parser = argparse.ArgumentParser(
         prog="jaxfp",
@@ -31,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (flip_flop, find):
+    for module in (flip_flop, sine_generator, moving_average, find):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -106,8 +106,53 @@ def sample_batch(
     pulsed |= (time == 0)[None, :, None]
 
     inputs = jnp.where(pulsed, jax.random.rademacher(key_sign, shape, dtype=float), 0.0)
-    targets = jax.lax.associative_scan(lambda before, now: jnp.where(now == 0, before, now), inputs, axis=1)
+    targets = jax.lax.associative_scan(_latest, inputs, axis=1)
     return Batch(inputs, targets)
+
+
+def sample_stream(
+    key: jax.Array,
+    n_bits: int,
+    n_time: int,
+    *,
+    width: int = 10,
+    gaps: tuple[int, int] = (30, 90),
+) -> Batch:
+    """Draw one long run of single pulses, a random line and sign each, for a network that learns while it runs.
+
+    Args:
+      key: typed PRNG key.
+      n_bits: number of lines.
+      n_time: number of steps.
+      width: steps that a pulse lasts.
+      gaps: least number of silent steps between two pulses, and one more than the largest; the run begins with a pulse.
+
+    Returns:
+      Batch of inputs and targets, each (n_time, n_bits); targets are 0 until a line has had its first pulse.
+
+    Raises:
+      ValueError: if a number is out of range.
+
+    Example:
+      >>> run = sample_stream(jax.random.key(0), 3, 1000)
+      >>> int(jnp.abs(run.inputs[:10]).sum()), int(jnp.abs(run.inputs[10:40]).sum())
+      (10, 0)
+    """
+    if min(n_bits, n_time, width) < 1 or not 0 <= gaps[0] < gaps[1]:
+        raise ValueError(
+            f"n_bits, n_time and width must be at least 1, and 0 <= gaps[0] < gaps[1], got {n_bits}, {n_time}, {width} "
+            f"and {gaps}."
+        )
+    key_gap, key_line, key_sign = jax.random.split(key, 3)
+    n_pulses = -(-n_time // (width + gaps[0]))
+    onsets = jnp.cumsum(width + jax.random.randint(key_gap, (n_pulses,), *gaps))
+    onsets = jnp.concatenate([jnp.zeros(1, onsets.dtype), onsets[:-1]])
+    lines = jax.random.randint(key_line, (n_pulses,), 0, n_bits)
+    pulses = jax.random.rademacher(key_sign, (n_pulses, 1), dtype=float) * jax.nn.one_hot(lines, n_bits, dtype=float)
+    time = jnp.arange(n_time)
+    last = jnp.searchsorted(onsets, time, side="right") - 1
+    inputs = jnp.where((time - onsets[last] < width)[:, None], pulses[last], 0.0)
+    return Batch(inputs, jax.lax.associative_scan(_latest, inputs))
 
 
 def loss(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -150,6 +195,10 @@ def sign_accuracy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """
     _check_shapes(outputs, targets)
     return jnp.mean(outputs * targets > 0, where=targets != 0)
+
+
+def _latest(before: jax.Array, now: jax.Array) -> jax.Array:
+    return jnp.where(now == 0, before, now)
 
 
 def _check_shapes(outputs: jax.Array, targets: jax.Array) -> None:

@@ -1,4 +1,4 @@
-"""Figures of results. Each function draws result tuples into the axes given and returns them; none computes.
+"""Figures of points and of their search.
 
 One color for each number of unstable dimensions everywhere: 0 (stable), 1, 2, 3, 4 and more; gray for slow points. The
 colors are told apart by color-blind readers, too (Okabe & Ito).
@@ -19,44 +19,6 @@ from jaxfp.types import FIXED, SLOW, FixedPoints
 INDEX_COLORS = ("#009e73", "#0072b2", "#d55e00", "#cc79a7", "#8c6d1f")
 SLOW_COLOR = "#7f7f7f"
 Q_FLOOR = 1e-34  # far below the rounding of float64; a smaller q, 0 too, is drawn here
-
-
-def trial(inputs: Any, targets: Any, outputs: Any, ax: Axes | None = None) -> Axes:
-    """One trial of a memory task, line by line: pulses, target, output.
-
-    Args:
-      inputs: (n_time, n_bits) pulses.
-      targets: (n_time, n_bits).
-      outputs: (n_time, n_bits) of the network.
-      ax: axes to draw into; new ones by default.
-
-    Returns:
-      The axes.
-
-    Raises:
-      ValueError: if the three do not have one shape.
-
-    Example:
-      >>> trial(np.eye(3), np.ones((3, 3)), np.ones((3, 3))).get_xlabel()
-      'time (steps)'
-    """
-    inputs, targets, outputs = (np.asarray(x) for x in (inputs, targets, outputs))
-    if inputs.ndim != 2 or not inputs.shape == targets.shape == outputs.shape:
-        shapes = f"{inputs.shape}, {targets.shape} and {outputs.shape}"
-        raise ValueError(f"inputs, targets and outputs must all be (n_time, n_bits), got {shapes}.")
-    ax = plt.subplots()[1] if ax is None else ax
-    n_time, n_bits = inputs.shape
-    bases = -3.0 * np.arange(n_bits)
-    for bit, base in enumerate(bases):
-        target, output, pulse = ("target", "output", "input pulse") if not bit else ("_", "_", "_")
-        ax.plot(base + targets[:, bit], drawstyle="steps-post", color="0.8", lw=5, label=target)
-        ax.plot(base + outputs[:, bit], drawstyle="steps-post", color=INDEX_COLORS[1], lw=1.2, label=output)
-        when = np.flatnonzero(inputs[:, bit])
-        ax.vlines(when, base, base + inputs[when, bit], color=INDEX_COLORS[2], lw=1.5, label=pulse)
-    ax.set(xlabel="time (steps)", xlim=(-0.5, n_time - 1), ylim=(bases[-1] - 1.5, 2.6), title="An example trial")
-    ax.set_yticks(bases, [f"bit {bit + 1}" for bit in range(n_bits)])
-    ax.legend(loc="upper center", fontsize=8, ncols=3, frameon=False)
-    return ax
 
 
 def state_space(

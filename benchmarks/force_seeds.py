@@ -1,0 +1,141 @@
+"""Seeds of the flip-flop network trained by FORCE, 1,000 units with output feedback: does it hold its memories?
+
+    python -m benchmarks force_seeds --out benchmarks/force_seeds
+
+Each run writes its own JSON; runs that are there already are not repeated, so an interrupted table resumes.
+`--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
+
+A run trains for 60,000 steps of 0.1 tau: one pulse of 10 steps at a time on a random line, gaps of 30 to 89 steps.
+sign_accuracy is over 20,000 fresh steps with gaps twice as long, in silence, once every line has been pulsed. A memory
+is held if from one state of those steps that stores it, 2,000 silent steps do not change a sign of the outputs.
+Searches begin at the states so held; then at those and at mixtures of them, as many as --candidates.
+"""
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxfp
+from benchmarks import seed_runs
+from jaxfp.cli import report
+from jaxfp.models import force
+from jaxfp.tasks import flip_flop
+from jaxfp.types import FIXED
+
+COLUMNS = (
+    "sign_accuracy",
+    "memories_held",
+    "stable_points",
+    "stable_codes",
+    "largest_real_part",
+    "odd_to",
+    "train_s",
+    "by_index",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, score, search and tabulate.
+
+    Args:
+      argv: arguments after the program's name.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    seed_runs.add_arguments(parser, "force_seeds")
+    parser.add_argument("--n-hidden", type=int, default=1000)
+    parser.add_argument("--n-bits", type=int, default=3)
+    parser.add_argument("--n-time", type=int, default=60_000, help="training steps")
+    parser.add_argument("--candidates", type=int, default=0, help="of the search for saddles; 0 for none")
+    arguments = parser.parse_args(argv)
+    seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS)
+
+
+def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One network, from random weights to its row.
+
+    Args:
+      seed: of weights, pulses and candidates.
+      arguments: sizes.
+
+    Returns:
+      The row, JSON-like.
+    """
+    n_bits = arguments.n_bits
+    key_train, key_weights, key_test, key_mix = jax.random.split(jax.random.key(seed), 4)
+    config = force.ForceConfig(n_hidden=arguments.n_hidden, n_inputs=n_bits, n_outputs=n_bits)
+    run = flip_flop.sample_stream(key_train, n_bits, arguments.n_time)
+    seconds = report.stopwatch()
+    with report.compile_seconds() as compiling:
+        result = jax.jit(force.train_force, static_argnums=1)(key_weights, config, run.inputs, run.targets)
+        errors = np.asarray(result.errors)
+        train_s, compile_s = seconds(), compiling()
+    step_fn, params = force.closed_loop(result.network, config.alpha)
+    narrow = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), params)
+    w_out = np.asarray(result.network.w_out)
+
+    fresh = flip_flop.sample_stream(key_test, n_bits, 20_000, gaps=(60, 180))
+    states = np.asarray(_simulate(step_fn, narrow, result.hidden, fresh.inputs))
+    outputs, targets = np.tanh(states) @ w_out.T, np.asarray(fresh.targets)
+    scored = (targets != 0).all(1) & ~np.asarray(fresh.inputs).any(1)
+    codes = list(itertools.product((-1.0, 1.0), repeat=n_bits))
+    last = [np.flatnonzero(scored & (targets == code).all(1))[-1:] for code in codes]
+    stored = states[np.concatenate(last)]
+    kept = np.asarray(_simulate(step_fn, narrow, jnp.asarray(stored), n_time=2000))
+    wanted = np.array(codes)[[len(row) > 0 for row in last]]
+    held = (np.tanh(kept) @ w_out.T * wanted[:, None] > 0).all((1, 2))
+
+    points = jaxfp.find_fixed_points(step_fn, params, kept[:, -1].astype(np.float64))
+    fixed = points.hidden[points.status == FIXED]
+    linear = jaxfp.linearize(force.flow, params, fixed)
+    rates = np.linalg.eigvals(linear.jacobian).real.max(1)
+    stable = rates < 0
+    said = np.sign(np.tanh(fixed) @ w_out.T)[stable]
+    row = {
+        "n_hidden": arguments.n_hidden,
+        "n_time": arguments.n_time,
+        "sign_accuracy": float((outputs * targets > 0)[scored].mean()),
+        "rms_error_in_silence": float(np.sqrt(np.square(outputs - targets)[scored].mean())),
+        "rms_error_of_training": float(np.sqrt(np.square(errors[-len(errors) // 10 :]).mean())),
+        "memories_held": int(held.sum()),
+        "memories": len(codes),
+        "stable_points": int(stable.sum()),
+        "stable_codes": len({tuple(code) for code in said.tolist()}),
+        "largest_real_part": float(rates[stable].max(initial=-np.inf)),
+        "odd_to": float(np.abs(jaxfp.residual(force.flow, params, -fixed, kind="flow")).max(initial=0.0)),
+        "train_s": train_s,
+        "train_compile_s": compile_s,
+        "search_s": seconds() - train_s,
+    }
+    if arguments.candidates:
+        row |= _saddles(key_mix, step_fn, params, kept[:, -1], arguments.candidates)
+    return row
+
+
+def _saddles(key: jax.Array, step_fn: Any, params: Any, kept: np.ndarray, n_candidates: int) -> dict[str, Any]:
+    """Points from the memories, from the origin, and from random mixtures of two to all of them."""
+    weights = np.asarray(jax.random.dirichlet(key, jnp.full(len(kept), 0.3), (n_candidates,)), np.float64)
+    starts = np.concatenate([kept.astype(np.float64), 0 * kept[:1].astype(np.float64), weights @ kept])
+    points = jaxfp.find_fixed_points(step_fn, params, starts)
+    linear = jaxfp.linearize(step_fn, params, points.hidden)
+    index = (np.abs(np.linalg.eigvals(linear.jacobian)) > 1).sum(1)[points.status == FIXED]
+    audit = jaxfp.audit(points, linear)
+    numbers, counts = np.unique(index, return_counts=True)
+    return {
+        "by_index": {str(i): int(n) for i, n in zip(numbers, counts, strict=True)},
+        "n_candidates": len(starts),
+        "counts": points.report.counts,
+        "index_sum": audit.index_sum,
+        "complete": audit.complete,
+    }
+
+
+_simulate = jax.jit(jaxfp.simulate, static_argnums=0, static_argnames="n_time")
+
+
+if __name__ == "__main__":
+    main()
