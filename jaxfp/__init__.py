@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian", "Events",
-    "Family", "FixedPoints", "Linearization", "Modes", "Report", "audit", "build_search", "certified_jacobian",
-    "certify", "excludes", "find_fixed_points", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov",
-    "gradient", "levenberg_marquardt", "linearize", "newton_krylov", "q", "residual", "sample_candidates",
+    "FIXED", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian", "Cycles",
+    "Events", "Family", "FixedPoints", "LimitCycles", "Linearization", "Modes", "Report", "audit", "build_search",
+    "certified_jacobian", "certify", "excludes", "find_cycles", "find_fixed_points", "find_limit_cycles",
+    "floquet_multipliers", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
+    "levenberg_marquardt", "linearize", "lyapunov_exponents", "newton_krylov", "q", "residual", "sample_candidates",
     "simulate", "spectrum", "speed", "sweep", "take", "tell_apart", "truncated_newton",
 ]  # fmt: skip
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from jaxfp.analysis.branches import Events, Family
     from jaxfp.analysis.completeness import Audit, audit
     from jaxfp.analysis.continuation import sweep
+    from jaxfp.analysis.cycles import Cycles, find_cycles, floquet_multipliers, lyapunov_exponents
+    from jaxfp.analysis.limit_cycles import LimitCycles, find_limit_cycles
     from jaxfp.analysis.linearization import Linearization, linearize
     from jaxfp.analysis.modes import Modes, spectrum
     from jaxfp.dynamics import q, residual, simulate, speed
@@ -40,7 +43,9 @@ if TYPE_CHECKING:
     from jaxfp.types import FIXED, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
 else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
     _HOMES = {
-        "Events Family": "analysis.branches", "sweep": "analysis.continuation",
+        "Cycles find_cycles floquet_multipliers lyapunov_exponents": "analysis.cycles",
+        "LimitCycles find_limit_cycles": "analysis.limit_cycles", "Events Family": "analysis.branches",
+        "sweep": "analysis.continuation",
         "Audit audit": "analysis.completeness", "Linearization linearize": "analysis.linearization",
         "Modes spectrum": "analysis.modes", "q residual simulate speed": "dynamics",
         "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",

@@ -22,7 +22,8 @@ tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.conte
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
 search.engine search.dedupe search.polish search.zeros search.judgment search.known search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.topology
-analysis.tracking analysis.branches analysis.following analysis.continuation analysis.cycles analysis.manifolds
+analysis.tracking analysis.branches analysis.following analysis.continuation
+analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline jslds io
 jaxfp
 plotting

@@ -66,9 +66,9 @@ def sweep(
       >>> family.events.kind.tolist(), (0.5 + 1.5 * family.events.s).round(8).tolist()
       (['branch'], [1.0])
       >>> fold = lambda a, h, u: h + a + h**2
-      >>> family = sweep(fold, -1.0, (np.array([[-1.0], [1.0]]), None), params_path=np.linspace(-1.0, 0.5, 4))
+      >>> family = sweep(fold, -1.0, (np.array([[-1.0], [1.0]]), None), params_path=np.array([-1.0, -0.5, 0.5]))
       >>> family.ends.tolist(), family.at_path[0].ravel().round(3).tolist()
-      (['fold', 'fold'], [-1.0, -0.707, -0.0, nan])
+      (['fold', 'fold'], [-1.0, -0.707, nan])
 
     Source: Keller (1977), Applications of Bifurcation Theory, 359; Kuznetsov (2004), Elements of Applied Bifurcation
       Theory, ch. 10. Differs: stability is read off eigenvalues instead of bialternate products.
