@@ -1,5 +1,7 @@
 """Cycles have the period, the place and the multipliers that closed forms give them."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,7 +113,7 @@ def test_multipliers_of_a_long_product_keep_their_digits():
     rng = np.random.default_rng(0)
     bases = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(60)]
     bases.append(bases[0])
-    chain = np.stack([b @ np.diag([1.01, 0.9, 1e-3]) @ a.T for a, b in zip(bases, bases[1:], strict=False)])
+    chain = np.stack([b @ np.diag([1.01, 0.9, 1e-3]) @ a.T for a, b in itertools.pairwise(bases)])
     wanted = np.array([1.01, 0.9, 1e-3]) ** 60
     np.testing.assert_allclose(jaxfp.floquet_multipliers(chain), wanted, rtol=1e-9)
     product = np.linalg.eigvals(np.linalg.multi_dot(chain[::-1]))

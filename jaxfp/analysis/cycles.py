@@ -84,8 +84,8 @@ def find_cycles(
 
     Example:
       >>> cycles = find_cycles(lambda r, h, u: r * h * (1 - h), 3.2, np.array([[0.1], [0.5], [0.69]]), 2)
-      >>> cycles.period.tolist(), cycles.hidden[-1].ravel().round(4).tolist(), cycles.multipliers[-1].real.round(2)
-      ([1, 2], [0.513, 0.7995], array([0.16]))
+      >>> int(cycles.period[-1]), cycles.hidden[-1].ravel().round(4).tolist(), cycles.multipliers[-1].real.round(2)
+      (2, [0.513, 0.7995], array([0.16]))
 
     Source: Kuznetsov (2004), Elements of Applied Bifurcation Theory, ch. 10.
     """
