@@ -200,8 +200,8 @@ def floquet_multipliers(jacobians: Array) -> np.ndarray:
       ValueError: if jacobians are not a stack of square matrices.
 
     Example:
-      >>> floquet_multipliers(np.stack([np.diag([2.0, 1e-9])] * 30)).real.tolist()
-      [1073741824.0, 1e-270]
+      >>> floquet_multipliers(np.stack([np.diag([2.0, 1e-9])] * 30)).real
+      array([1.07374182e+009, 1.00000000e-270])
 
     Source: Bojanczyk, Golub & Van Dooren (1992), Proc. SPIE 1770:31 (periodic Schur form). Differs: some QR sweeps
       of it; multipliers of nearly equal moduli come from the eigenvalues of what is left.
