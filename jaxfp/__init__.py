@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian",
-    "FixedPoints", "Info", "Linearization", "Modes", "NonNormality", "Prediction", "Report", "TaylorTerms",
-    "Validity", "audit", "build_search", "certified_jacobian", "certify", "eigenvalue", "excludes",
-    "find_fixed_points", "fixed_point", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
-    "levenberg_marquardt", "linear_prediction", "linearize", "newton_krylov", "non_normality", "q", "residual",
-    "sample_candidates", "simulate", "spectrum", "speed", "take", "taylor_terms", "tell_apart", "truncated_newton",
-    "validity_radius",
+    "Cycles", "Events", "Family", "FixedPoints", "Info", "LimitCycles", "Linearization", "Modes", "NonNormality",
+    "Prediction", "Report", "TaylorTerms", "Validity", "audit", "build_search", "certified_jacobian", "certify",
+    "eigenvalue", "excludes", "find_cycles", "find_fixed_points", "find_limit_cycles", "fixed_point",
+    "floquet_multipliers", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
+    "levenberg_marquardt", "linear_prediction", "linearize", "lyapunov_exponents", "newton_krylov", "non_normality",
+    "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "sweep", "take", "taylor_terms",
+    "tell_apart", "truncated_newton", "validity_radius",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from jaxfp import io as io
+    from jaxfp.analysis.branches import Events, Family
     from jaxfp.analysis.completeness import Audit, audit
+    from jaxfp.analysis.continuation import sweep
+    from jaxfp.analysis.cycles import Cycles, find_cycles, floquet_multipliers, lyapunov_exponents
     from jaxfp.analysis.implicit import Info, eigenvalue, fixed_point
+    from jaxfp.analysis.limit_cycles import LimitCycles, find_limit_cycles
     from jaxfp.analysis.linearization import Linearization, linearize
     from jaxfp.analysis.modes import Modes, spectrum
     from jaxfp.analysis.transients import NonNormality, non_normality
@@ -50,7 +55,11 @@ if TYPE_CHECKING:
     from jaxfp.types import FIXED, FOLD, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
 else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
     _HOMES = {
-        "Audit audit": "analysis.completeness", "Info eigenvalue fixed_point": "analysis.implicit",
+        "Events Family": "analysis.branches", "Audit audit": "analysis.completeness",
+        "sweep": "analysis.continuation",
+        "Cycles find_cycles floquet_multipliers lyapunov_exponents": "analysis.cycles",
+        "Info eigenvalue fixed_point": "analysis.implicit",
+        "LimitCycles find_limit_cycles": "analysis.limit_cycles",
         "Linearization linearize": "analysis.linearization", "Modes spectrum": "analysis.modes",
         "NonNormality non_normality": "analysis.transients",
         "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",

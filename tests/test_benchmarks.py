@@ -24,6 +24,7 @@ from benchmarks import (  # noqa: E402
     scaling,
     sides,
     sine_generator_seeds,
+    sweeps,
     tables,
     truth,
 )
@@ -327,6 +328,16 @@ def test_gemm_floor_times_search_and_products(tmp_path):
     assert row["search_s"] > 0
     assert row["product_s"] > 0
     assert (row["efficiency"] is None) == (row["products_per_candidate"] is None)
+
+
+def test_sweeps_find_what_searches_find_and_keep_identities(tmp_path, capsys):
+    sizes = ["--units", "12", "--inputs", "4", "--conditions", "2", "--searched", "1", "--repeats", "1"]
+    sweeps.main([*sizes, "--candidates", "32", "--out", str(tmp_path)])
+    [row] = lines(tmp_path / "sweeps.jsonl")
+    assert row["of_these_swept"] == row["points_of_searches"] == row["points_of_sweep"] == row["of_these_searched"] > 0
+    assert row["folds"] > 0
+    assert row["followed_back"] > 0
+    assert row["wrong"] == row["swapped"] == row["lost"] == 0
 
 
 def test_readme_shows_the_committed_measurements():

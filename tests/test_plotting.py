@@ -1,5 +1,6 @@
 """Figures draw what the result tuples say, into the axes given, and leave pyplot alone."""
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3D
 
 from jaxfp import plotting
-from jaxfp.analysis import completeness, modes
+from jaxfp.analysis import completeness, continuation, modes
 from jaxfp.types import FIXED, SLOW, FixedPoints, Report
 
 N = 4
@@ -54,6 +55,11 @@ CUBE = np.array([[1, 1, 1, 0], [-1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0.5, 
 def cube(ax=None, trajectories=None):
     points = points_at(CUBE, [FIXED, FIXED, FIXED, FIXED, SLOW])
     return plotting.state_space(points, modes_with(0, 0, 1, 3, 2), PROJECTION, trajectories, ax)
+
+
+def saddle_node(a, hidden, inputs):
+    """One step: x' = x + (a + x^2) / 2, y' = y / 2."""
+    return jnp.stack([hidden[0] + (a + hidden[0] ** 2) / 2, hidden[1] / 2])
 
 
 def test_state_space_counts_points_by_unstable_dimensions():
@@ -218,7 +224,13 @@ def test_trial_draws_every_line():
         plotting.trial(inputs, targets, targets[:9], axes())
 
 
+def bent_family():
+    path = np.linspace(-1.0, 0.8, 10)
+    return continuation.sweep(saddle_node, path[0], (np.array([[-1.0, 0.0], [1.0, 0.0]]), None), params_path=path), path
+
+
 CALLS = {
+    "bifurcation_diagram": lambda ax=None: plotting.bifurcation_diagram(bent_family()[0], ax=ax),
     "state_space": cube,
     "eigenvalues": lambda ax=None: plotting.eigenvalues(modes_with(0, 1), ax=ax),
     "q_distribution": lambda ax=None: plotting.q_distribution(points_at(CUBE), np.ones(3), ax),
@@ -255,3 +267,18 @@ def test_every_public_function_is_called_here():
     public = {name for name in vars(plotting) if not name.startswith("_") and callable(getattr(plotting, name))}
     own = {name for name in public if getattr(plotting, name).__module__.startswith(plotting.__name__)}
     assert own == set(CALLS)
+
+
+def test_bifurcation_diagram_draws_each_branch_and_event():
+    family, path = bent_family()
+    ax = plotting.bifurcation_diagram(family, np.array([1.0, 0.0]), path, "a", axes())
+    assert legend(ax) == ["stable", "1 unstable", "fold (1)"]
+    assert ax.get_xlabel() == "a"
+    np.testing.assert_allclose(drawn(ax)["fold (1)"], [[0, 0]], atol=1e-6)
+    x = np.concatenate([line.get_xdata() for line in ax.lines])
+    y = np.concatenate([line.get_ydata() for line in ax.lines])
+    np.testing.assert_allclose(x, -(y**2), atol=0.2)  # the parameter between samples is interpolated
+    with pytest.raises(ValueError, match="direction must be"):
+        plotting.bifurcation_diagram(family, np.ones(3))
+    plain = plotting.bifurcation_diagram(family._replace(n_unstable=-np.ones_like(family.n_unstable)), ax=axes())
+    assert legend(plain)[0] == "not counted"

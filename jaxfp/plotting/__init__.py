@@ -4,6 +4,7 @@ from jaxfp.plotting.points import (
     INDEX_COLORS,
     Q_FLOOR,
     SLOW_COLOR,
+    bifurcation_diagram,
     discovery,
     eigenvalues,
     q_distribution,

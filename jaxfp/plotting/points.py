@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from jaxfp.analysis.branches import Family
 from jaxfp.analysis.completeness import Audit
 from jaxfp.analysis.modes import Modes
 from jaxfp.types import FIXED, SLOW, FixedPoints
@@ -194,6 +195,78 @@ def discovery(audit: Audit, ax: Axes | None = None) -> Axes:
     title = f"Discovery curve (unseen mass {100 * audit.unseen_mass:.2g} %)"
     ax.set(xlabel="candidates searched", ylabel="distinct fixed points", title=title, ylim=(0, None))
     ax.legend(fontsize=8, loc="lower right")
+    return ax
+
+
+def bifurcation_diagram(
+    family: Family,
+    direction: Any = None,
+    parameter: Any = None,
+    name: str = "s (samples of the path)",
+    ax: Axes | None = None,
+) -> Axes:
+    """Points along a path, colored by their unstable dimensions, with the events among them.
+
+    Args:
+      family: result of `sweep`.
+      direction: (n_hidden,) what of the state is shown; the first unit by default.
+      parameter: (n_steps,) what varies along the path, at its samples; s by default.
+      name: of the parameter.
+      ax: axes to draw into; new ones by default.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: if direction or parameter do not fit the family.
+
+    Example:
+      >>> from jaxfp import sweep
+      >>> path = np.linspace(-1.0, 1.0, 5)
+      >>> family = sweep(lambda a, h, u: h + a + h**2, -1.0, (np.array([[-1.0]]), None), params_path=path)
+      >>> bifurcation_diagram(family, parameter=path, name="a").get_xlabel()
+      'a'
+    """
+    n_steps, n_hidden = family.at_path.shape[1:]
+    way = np.eye(n_hidden)[0] if direction is None else np.asarray(direction)
+    values = np.arange(float(n_steps)) if parameter is None else np.asarray(parameter)
+    if way.shape != (n_hidden,) or values.shape != (n_steps,):
+        raise ValueError(
+            f"direction must be ({n_hidden},) and parameter ({n_steps},), got {way.shape} and {values.shape}."
+        )
+    ax = plt.subplots()[1] if ax is None else ax
+    named: dict[str, str] = {}
+    for s, hidden, there, unstable in zip(family.s, family.hidden, family.exists, family.n_unstable, strict=True):
+        x, y, unstable = np.interp(s[there], np.arange(n_steps), values), hidden[there] @ way, unstable[there]
+        # An event belongs to the piece before it and to the piece after it.
+        cuts = np.flatnonzero(np.diff(unstable)) + 1
+        for first, last in zip([0, *cuts], [*cuts, len(x)], strict=True):
+            n = int(unstable[first])
+            color, label = (SLOW_COLOR, "not counted") if n < 0 else (_color(n), f"{n} unstable" if n else "stable")
+            piece = slice(max(first - 1, 0), last)
+            ax.plot(
+                x[piece],
+                y[piece],
+                color=color,
+                ls="--" if n else "-",
+                lw=1.4,
+                label=label if label not in named else "_",
+            )
+            named[label] = color
+    events = family.events
+    for kind, marker in (("fold", "s"), ("branch", "D"), ("flip", "^"), ("neimark-sacker", "o"), ("hopf", "o")):
+        rows = np.flatnonzero(events.kind == kind)
+        if len(rows):
+            x = np.interp(events.s[rows], np.arange(n_steps), values)
+            label = f"{kind} ({len(rows)})"
+            ax.scatter(x, events.hidden[rows] @ way, marker=marker, s=28, c="white", ec="black", zorder=3, label=label)
+    ax.set(
+        xlabel=name,
+        ylabel="first unit" if direction is None else "along the direction",
+        title="Fixed points along a path",
+    )
+    if len(family.s):
+        ax.legend(fontsize=8)
     return ax
 
 
