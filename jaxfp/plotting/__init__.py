@@ -24,6 +24,7 @@ from jaxfp.plotting.tasks import (
 )
 
 __all__ = [
-    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "average", "decoded", "discovery", "eigenvalues", "frequencies",
-    "orbits", "oscillations", "q_distribution", "sheet", "state_space", "taylor", "timescales", "tolerances", "trial",
+    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "average", "bifurcation_diagram", "decoded", "discovery", "eigenvalues",
+    "frequencies", "orbits", "oscillations", "q_distribution", "sheet", "state_space", "taylor", "timescales",
+    "tolerances", "trial",
 ]  # fmt: skip
