@@ -14,7 +14,7 @@ import systems
 import jaxfp
 from jaxfp import FIXED, io
 from jaxfp.cli import flip_flop
-from jaxfp.search import wave
+from jaxfp.search import judgment, wave
 
 WEIGHTS = systems.suite_weights(4)
 CLOUD = np.random.default_rng(0).uniform(-1, 1, (256, 4)).astype(np.float32)
@@ -215,3 +215,9 @@ def test_nothing_holds_a_jacobian_for_each_candidate():
         state, jacobian = 128 / 128, 128**2 / 128  # KiB in float64
         limit = 6 * n_candidates * state + 48 * 1024  # a handful of copies, and 48 MiB for the allocator
         assert kib < limit < n_candidates * jacobian / 2
+
+
+def test_no_lane_left_at_any_input_lies_outside_no_box():
+    """Where known zeros take every lane of a wave, nothing is asked about a box that depends on the inputs."""
+    nothing = judgment._outside(lambda u: (-u, u), np.zeros((0, 6)), np.zeros((0, 1)), np.zeros(0))
+    assert nothing.shape == (0,)

@@ -82,7 +82,7 @@ def run_freely(network: Network, recipe: Recipe, duration: float = DURATION) -> 
     Example:
       >>> from jaxfp import io
       >>> arrays, _ = io.load_packaged("sine_generator")
-      >>> orbits = run_freely(sine_training.as_network(arrays, 0.5), Recipe(), 252.0)
+      >>> orbits = run_freely(sine_training.as_network(arrays, 0.5), Recipe(), 400.0)
       >>> bool((np.abs(orbits.omega / orbits.target - 1) < 0.1).all())
       True
     """

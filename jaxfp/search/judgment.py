@@ -429,7 +429,7 @@ def _judge_representatives(
 def _outside(box: Any, hidden: np.ndarray, inputs: np.ndarray | None, slack: np.ndarray) -> np.ndarray:
     group, distinct = dedupe.input_groups(inputs, len(hidden))
     boxes = [box(None)] if distinct is None else [box(u) for u in distinct]
-    lower, upper = (np.array([b[i] for b in boxes]).reshape(-1, hidden.shape[1])[group] for i in (0, 1))
+    lower, upper = (np.reshape([b[i] for b in boxes], (-1, hidden.shape[1]))[group] for i in (0, 1))
     beyond = (hidden < lower - slack[:, None]) | (hidden > upper + slack[:, None])  # False for NaN
     return beyond.any(1)
 

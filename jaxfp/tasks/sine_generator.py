@@ -98,8 +98,8 @@ def sample_batch(key: jax.Array, config: SineGeneratorConfig, n_trials: int) -> 
 
     Example:
       >>> batch = sample_batch(jax.random.key(0), SineGeneratorConfig(n_conditions=3, n_time=8), 3)
-      >>> batch.targets.shape, sorted(batch.omega.round(2).tolist())
-      ((3, 8, 1), [0.10000000149011612, 0.3499999940395355, 0.6000000238418579])
+      >>> batch.targets.shape, sorted(round(omega, 2) for omega in batch.omega.tolist())
+      ((3, 8, 1), [0.1, 0.35, 0.6])
     """
     if n_trials < 1:
         raise ValueError(f"n_trials must be at least 1, got {n_trials}.")
