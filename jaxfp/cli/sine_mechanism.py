@@ -261,8 +261,8 @@ def summarize(orbits: Orbits, mechanism: Mechanism, norms: dict[str, np.ndarray]
     Example:
       >>> orbits = Orbits(np.ones((2, 1)), np.ones(2), np.ones((2, 4, 3)), np.ones((2, 4)), np.array([1.0, 1.02]), 0.5)
       >>> mechanism = Mechanism(*[np.zeros(2, int)] * 7, correlation=0.5)
-      >>> summarize(orbits, mechanism, {"first": np.ones(2)}, np.ones(1, bool))["within_2_percent"]
-      2
+      >>> summarize(orbits, mechanism, {"first": np.ones(2)}, np.ones(1, bool))["within_1_percent"]
+      1
     """
     off = np.nan_to_num(np.abs(orbits.omega / orbits.target - 1), nan=np.inf)
     slow = orbits.target < 0.18
