@@ -290,11 +290,11 @@ def _points(arrays: dict[str, np.ndarray], stored: dict[str, Any]) -> FixedPoint
 
 _REPORTED: dict[str, Any] = {
     **dict.fromkeys(("kind", "bounded_by", "until", "precision"), str),
-    **dict.fromkeys(("counts", "reasons", "n_steps", "seconds"), dict),
+    **dict.fromkeys(("counts", "reasons", "n_steps", "seconds", "near_pairs"), dict),
     **dict.fromkeys(("unresolved", "n_candidates_per_input", "seeded_waves_met"), np.ndarray),
     **dict.fromkeys(("candidate_speed", "precision_floor", "n_products"), float | int),
     "inputs": np.ndarray | None,
-    "n_candidates": int,
+    **dict.fromkeys(("n_candidates", "n_unsearched"), int),
     "bounded": bool | None,
     "waves": list,
 }

@@ -324,7 +324,7 @@ def test_shapes_and_mistakes():
     assert jaxfp.excludes(systems.scalar_tanh, 0.5, np.full(2, 0.7), 0.0).shape == ()
     with pytest.raises(ValueError, match=r"hidden must be .* got \(1, 2, 3\)"):
         jaxfp.certify(systems.scalar_tanh, 0.5, np.zeros((1, 2, 3)))
-    with pytest.raises(ValueError, match=r"inputs must be None, \(n_inputs,\) or \(2, n_inputs\), got \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"inputs must be None, \(n_inputs,\) or \(2, n_inputs\), .*got \(3, 1\)"):
         jaxfp.certify(systems.driven, None, np.zeros((2, 2)), np.zeros((3, 1)))
     with pytest.raises(ValueError, match="radius must be a finite number, 0 or more"):
         jaxfp.excludes(systems.scalar_tanh, 0.5, np.zeros((2, 2)), -1.0)

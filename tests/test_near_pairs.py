@@ -1,10 +1,12 @@
 """Points close to each other are the same or different by proof, and the report says which."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxfp
+from jaxfp import pipeline
 
 
 def fold(p, h, u):
@@ -22,17 +24,20 @@ def test_points_either_side_of_a_fold_are_proved_different(half):
 
 
 def test_what_the_tolerance_left_double_is_merged_by_proof():
-    """With a tolerance far too small every lane is a point of its own; the proof sees that they are one."""
-    candidates = np.random.default_rng(0).normal(size=(16, 3))
-    points = jaxfp.find_fixed_points(slow_drift, 1e-5, candidates, unique_tolerance=1e-18)
-    assert points.hidden.shape == (1, 3)
-    assert points.n_hits.tolist() == [16]
-    assert points.report.near_pairs["same"] > 0
-    assert points.report.near_pairs["different"] == points.report.near_pairs["undecided"] == 0
+    """A point that stands there three times, a last digit apart, is one by proof, with all hits."""
+    found = jaxfp.find_fixed_points(slow_drift, 1e-5, np.random.default_rng(0).normal(size=(16, 3)))
+    triple = jaxfp.take(found, [0, 0, 0])
+    apart = np.array([[0.0], [1e-11], [-1e-11]])  # eps / 1e-5 is how well the point is known
+    triple = triple._replace(hidden=triple.hidden + apart, q=triple.q + np.array([1.0, 0.0, 2.0]))
+    with jax.enable_x64(True):
+        points = pipeline._told_apart(slow_drift, 1e-5, triple, "map")
+    np.testing.assert_array_equal(points.hidden, triple.hidden[1:2])  # the best of them
+    assert points.n_hits.tolist() == [48]
+    assert points.report.near_pairs == {"same": 3, "different": 0, "undecided": 0}
 
 
 def slow_drift(p, h, u):
-    """Every lane stops some eps / p from the one fixed point."""
+    """Known to eps / p only."""
     return h + p * (MIXING @ jnp.tanh(h) - 1.3 * h + 0.5)
 
 

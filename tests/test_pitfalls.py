@@ -29,7 +29,7 @@ def suite():
 
 def test_p1_a_lane_that_did_not_converge_is_no_point():
     """P1: with one step allowed, unconverged lanes are counted and none is returned; q of what is, is at rounding."""
-    points = jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, CLOUD, max_steps=1)
+    points = jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, CLOUD, max_steps=1, bounded=False)
     assert points.report.counts["MAX_STEPS"] > 10
     assert points.n_hits.sum() + points.report.counts["MAX_STEPS"] == len(CLOUD)
     r = np.tanh(points.hidden @ WEIGHTS) - points.hidden
@@ -222,7 +222,7 @@ def test_p27_a_saturated_gate_is_no_fixed_point():
     params = {"V": np.eye(3), "W": 2 * np.eye(3), "c": np.full(3, 60.0)}
     starts = np.random.default_rng(0).uniform(-5, 5, (16, 3))
     np.testing.assert_array_equal(jaxfp.q(systems.gated, params, starts), 0)
-    points = jaxfp.find_fixed_points(systems.gated, params, starts, chunk_size=16)
+    points = jaxfp.find_fixed_points(systems.gated, params, starts, chunk_size=16, bounded=False)
     assert len(points.hidden) == 0
     assert points.report.reasons == {"saturated gate: the residual vanishes by rounding only": 16}
     # An open gate with the same candidate state: the points of h = tanh(2 h) are found.

@@ -99,7 +99,7 @@ def test_unstable_and_broken_matrices_are_data():
     [
         (np.zeros((2, 3)), {}, "n_points, n_hidden, n_hidden"),
         (np.eye(2), {"kind": "ode"}, '"map" or "flow"'),
-        (np.eye(2), {"n_steps": 0}, "n_steps must be at least 1"),
+        (np.eye(2), {"n_steps": 0}, "n_steps must be a positive integer"),
     ],
 )
 def test_bad_arguments_are_refused(jacobian, keywords, wanted):

@@ -150,10 +150,10 @@ def test_where_there_is_no_linear_model_the_radius_is_zero():
 @pytest.mark.parametrize(
     ("hidden", "ways", "keywords", "wanted"),
     [
-        (np.zeros(1), np.ones(1), {}, r"\(n_directions, 1\)"),
+        (np.zeros(1), np.ones(1), {}, r"\(n_directions, n_hidden\)"),
         (np.zeros(1), np.ones((2, 2)), {}, r"\(n_directions, 1\)"),
         (np.zeros((2, 1)), np.ones((3, 2, 1)), {}, "one stack a point"),
-        (np.zeros(1), np.ones((1, 1)), {"n_steps": 0}, "n_steps must be at least 1"),
+        (np.zeros(1), np.ones((1, 1)), {"n_steps": 0}, "n_steps must be a positive integer"),
         (np.zeros(1), np.ones((1, 1)), {"tolerance": 0.0}, "tolerance must be positive"),
         (np.zeros(1), np.ones((1, 1)), {"kind": "ode"}, '"map" or "flow"'),
     ],
