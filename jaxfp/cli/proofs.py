@@ -32,16 +32,16 @@ def prove(
       >>> prove(step, 0.5, find_fixed_points(step, 0.5, np.ones((1, 2))), "map")[0].exists.tolist()
       [True]
     """
-    hidden, inputs, slow = points.hidden, points.inputs, points.status == SLOW
-    ghost_radius = np.zeros(len(hidden))
+    slow, ghost_radius = np.flatnonzero(points.status == SLOW), np.zeros(len(points.hidden))
+    hidden, inputs = points.hidden[slow], None if points.inputs is None else points.inputs[slow]
     try:
-        proof = certificates.certify(step_fn, params, hidden, inputs, kind=kind)
-        for radius in _GHOST_RADII:
+        proof = certificates.certify(step_fn, params, points.hidden, points.inputs, kind=kind)
+        for radius in _GHOST_RADII if len(slow) else ():
             none = certificates.excludes(step_fn, params, hidden, radius, inputs, kind=kind)
-            ghost_radius = np.where(slow & none, radius, ghost_radius)
-    except NotImplementedError:
+            ghost_radius[slow[none]] = radius
+    except NotImplementedError:  # an operation that has no interval rule
         return None, ghost_radius
-    fixed = ~slow
+    fixed = points.status != SLOW
     return proof._replace(
         exists=proof.exists & fixed,
         error_radius=np.where(fixed, proof.error_radius, np.inf),
