@@ -4,8 +4,10 @@
 
 The packaged tanh memory (100 units) is searched from 49,152 candidates, in blocks, and then by seeded waves. Each trial
 begins the search in a process of its own, kills it with SIGKILL after a random part of the time that a whole search
-takes, and runs the same search again in another process. kill_and_resume.json says of each trial when it was killed,
-how much was finished by then, and whether the points, their hits and the report (but its seconds) are the same bits.
+takes, and runs the same search again in another process. A search that was over before its moment was not killed and is
+no trial (n_over_before counts them): another moment is drawn. kill_and_resume.json says of each trial when it was
+killed, how much was finished by then, and whether the points, their hits and the report (but its seconds) are the same
+bits.
 """
 
 import argparse
@@ -44,15 +46,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.search:
         search(arguments.candidates, arguments.seed, *arguments.search)
         return
-    moments = np.random.default_rng(arguments.seed).uniform(0, 1, arguments.trials)
+    moments = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         work = pathlib.Path(name)
         run(work, "warm", arguments)  # compiles
         whole_s = run(work, "whole", arguments)
         pieces = sorted(path.name for path in (work / "whole").glob("*.npz"))
-        rows = []
-        for trial, moment in enumerate(moments):
-            row = {"kill_after_s": moment * whole_s, **killed(work, f"trial{trial}", arguments, moment * whole_s)}
+        rows: list[dict[str, Any]] = []
+        n_over_before = 0
+        while len(rows) < arguments.trials:
+            after_s = moments.uniform(0, whole_s)
+            trial = len(rows) + n_over_before
+            if not killed(work, f"trial{trial}", arguments, after_s):
+                n_over_before += 1
+                continue
+            row: dict[str, Any] = {"kill_after_s": after_s}
             row["n_temporary"] = len(list((work / f"trial{trial}").glob(".*")))
             row["n_pieces_at_kill"] = len(list((work / f"trial{trial}").glob("*.npz")))
             row["resumed_s"] = run(work, f"trial{trial}", arguments)
@@ -67,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "n_pieces": len(pieces),
         "search_s": whole_s,
         "n_trials": len(rows),
-        "n_killed": sum(row["killed"] for row in rows),
+        "n_over_before": n_over_before,
         "n_identical": sum(row["identical"] for row in rows),
         "trials": rows,
         **io.environment(),
@@ -126,13 +134,13 @@ def run(work: pathlib.Path, name: str, arguments: argparse.Namespace) -> float:
     return seconds
 
 
-def killed(work: pathlib.Path, name: str, arguments: argparse.Namespace, after_s: float) -> dict[str, Any]:
+def killed(work: pathlib.Path, name: str, arguments: argparse.Namespace, after_s: float) -> bool:
     """A search that is killed; False where it was over by then."""
     process = begin(work, name, arguments)
     time.sleep(after_s)
     process.send_signal(signal.SIGKILL)
     said = process.communicate()[0]
-    return {"killed": process.returncode == -signal.SIGKILL and said == ""}
+    return process.returncode == -signal.SIGKILL and said == ""
 
 
 def same_bits(one: pathlib.Path, other: pathlib.Path) -> bool:
