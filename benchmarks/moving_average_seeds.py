@@ -11,6 +11,7 @@ before any was run. "control" is the network of the same seed that had to rememb
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,8 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     for recipe in (average_training.Recipe(), average_training.CONTROL):
         if arguments.n_steps is not None:
             recipe = dataclasses.replace(recipe, n_steps=arguments.n_steps, warm_up=1)
-        arrays, provenance = average_training.train_network(seed, arguments.cell, arguments.n_hidden, recipe)
+        train = functools.partial(average_training.train_network, seed, arguments.cell, arguments.n_hidden, recipe)
+        arrays, provenance = seed_runs.kept(arguments.weights, f"{seed}_{recipe.n_values}", train)
         rows.append(row(seed, arguments.cell, arrays, provenance, arguments.states))
     network, control = rows
     kept = ("r2", "variance_pc1", "variance_pc12", "decoded_last", "decoded_second", "gap_1_2", "gap_2_3", "train_s")

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxfp import io
 
 
@@ -20,6 +22,30 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, n_seeds: int = 10) 
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(n_seeds)), help="rows of the table")
     parser.add_argument("--run", nargs="*", type=int, help="run these alone, or none (default: all seeds)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(out))
+    parser.add_argument("--weights", type=pathlib.Path, help="folder that keeps the trained weights: a run that finds its "
+                        "own there does not train again")  # fmt: skip
+
+
+Trained = tuple[dict[str, np.ndarray], dict[str, Any]]
+
+
+def kept(folder: pathlib.Path | None, name: str, train: Callable[[], Trained]) -> Trained:
+    """Weights that were trained before, or are now.
+
+    Args:
+      folder: where they are kept; None to train.
+      name: of the run.
+      train: makes arrays and their provenance.
+
+    Returns:
+      Arrays and provenance.
+    """
+    if folder is None:
+        return train()
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        io.save(path, *train())
+    return io.load(path)
 
 
 def run_all(arguments: argparse.Namespace, one_run: Callable[[int], dict[str, Any]], columns: Sequence[str]) -> None:

@@ -70,7 +70,9 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.n_steps is not None:
         stages = [dataclasses.replace(stage, n_steps=arguments.n_steps) for stage in (*recipe.stages, recipe.retry)]
         recipe = dataclasses.replace(recipe, stages=tuple(stages[:-1]), retry=stages[-1])
-    arrays, provenance = sine_generator.train_whole(seed, arguments.n_hidden, recipe)
+    arrays, provenance = seed_runs.kept(
+        arguments.weights, str(seed), lambda: sine_generator.train_whole(seed, arguments.n_hidden, recipe)
+    )
     said, analysis = look(seed, arrays, recipe, arguments.candidates)
     random, _ = sine_training.train_network(seed, arguments.n_hidden, dataclasses.replace(recipe, stages=()))
     network = sine_training.as_network(random, recipe.dt)
