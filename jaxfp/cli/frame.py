@@ -97,7 +97,7 @@ def running(arguments: argparse.Namespace) -> Iterator[Job]:
     Args:
       arguments: with out, and perhaps checkpoint.
 
-    Yields:
+    Returns:
       Job.
 
     Raises:

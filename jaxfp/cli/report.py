@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -52,11 +52,12 @@ def analyze(
     *,
     kind: Kind = "map",
     dt: float = 1.0,
+    until: Literal["all", "complete"] = "complete",
     key: jax.Array,
     progress: bool = True,
     checkpoint: pathlib.Path | None = None,
 ) -> Analysis:
-    """Search until complete, linearize, audit, certify.
+    """Search, linearize, audit, certify.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`.
@@ -65,6 +66,7 @@ def analyze(
       inputs: (n_inputs,) or None.
       kind: "map" or "flow".
       dt: duration of one step.
+      until: see `find_fixed_points`.
       key: of the seeded waves.
       progress: show a bar.
       checkpoint: see `find_fixed_points`.
@@ -80,7 +82,7 @@ def analyze(
       1
     """
     points = pipeline.find_fixed_points(
-        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress,
+        step_fn, params, candidates, inputs, kind=kind, until=until, key=key, progress=progress,
         checkpoint=checkpoint,
     )  # fmt: skip
     linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
