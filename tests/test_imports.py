@@ -27,9 +27,10 @@ analysis.topology analysis.tracking analysis.branches analysis.following analysi
 analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline jslds
 jaxfp
-plotting.points plotting.tasks plotting.__init__
-cli.cache cli.proofs cli.report cli.flip_flop cli.sine_training cli.sine_mechanism cli.sine_generator
-cli.average_training cli.average_mechanism cli.moving_average cli.find cli.__init__ __main__
+plotting.points plotting.planes plotting.tasks plotting.__init__
+cli.cache cli.proofs cli.report cli.frame cli.flip_flop_training cli.flip_flop
+cli.sine_training cli.sine_mechanism cli.sine_generator
+cli.average_training cli.average_mechanism cli.moving_average cli.toys cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only

@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from jaxfp import dynamics, io
-from jaxfp.cli import report
+from jaxfp.cli import frame, report
 from jaxfp.models import adapters, equations
 from jaxfp.search import candidates
 from jaxfp.types import Params, StepFn
@@ -76,13 +75,14 @@ def add_parser(commands: Any) -> None:
         "or npz with an array `candidates` (default: states that the network visits from random ones)")  # fmt: skip
     add("--n-candidates", type=int, default=512, metavar="K", help="how many to draw by default (default: %(default)s)")
     add("--dt", type=float, default=1.0, help="duration of a step, the unit of timescales (default: %(default)s)")
-    add("--seed", type=report.seed, default=0, help="random seed of candidates and search (default: %(default)s)")
-    add("--out", type=pathlib.Path, default=pathlib.Path("out"), metavar="FOLDER",
-        help="where results go (default: %(default)s)")  # fmt: skip
-    add("--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished; a search that was "
-        "killed goes on from there when the same command is run again")  # fmt: skip
-    add("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(run=run)
+    frame.add_options(
+        parser,
+        run,
+        out="out",
+        seed="candidates and search",
+        checkpoint="keep there what is finished; a search that was killed goes on from there when the same command is "
+        "run again",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -102,7 +102,6 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.n_candidates < 1 or not 0 < arguments.dt < np.inf:
         raise ValueError(f"--n-candidates and --dt must be positive, got {arguments.n_candidates}, {arguments.dt}.")
-    console, seconds = Console(), report.stopwatch()
     stored, provenance = io.load(arguments.weights)
     arrays, ignored = _pick(stored, arguments.cell, arguments.array)
     step_fn, params = adapters.from_arrays(arguments.cell, arrays, alpha=arguments.alpha, form=arguments.form)
@@ -110,34 +109,20 @@ def run(arguments: argparse.Namespace) -> None:
     n_hidden = 2 * n_units if arguments.cell == "lstm" else n_units
     inputs = _inputs(arguments.inputs, params["w_in"].shape[1])
     starts: Any = None if arguments.candidates is None else _read_candidates(arguments.candidates, n_hidden)
-    for folder in filter(None, (arguments.out, arguments.checkpoint)):
-        io.check_folder(folder)
-    if ignored:
-        console.print(f"Not used from {arguments.weights.name}: {', '.join(ignored)}.")
     key_candidates, key_waves = jax.random.split(jax.random.key(arguments.seed))
-    with report.compile_seconds() as compiling:
+    with frame.running(arguments) as job:
+        if ignored:
+            job.console.print(f"Not used from {arguments.weights.name}: {', '.join(ignored)}.")
         if starts is None:
             starts = _starts(key_candidates, step_fn, params, inputs, n_hidden, arguments.n_candidates)
         analysis = report.analyze(
             step_fn, params, starts, inputs, dt=arguments.dt, key=key_waves, progress=not arguments.quiet,
             checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
         )  # fmt: skip
-        report.show(console, analysis)
-    took = {"total": seconds(), "compile": compiling()}
-    took["run"] = took["total"] - took["compile"]
-    contents = {
-        "command": "find",
-        "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "run"},
-        "seconds": took,
-        **io.environment(),
-        "network": provenance,
-        **report.summary(analysis),
-    }
-    files = report.write(arguments.out, analysis, contents, _paths(step_fn, params, starts, inputs))
-    console.print(
-        f"{took['total']:.1f} s, of them {took['compile']:.1f} s compiling. Wrote {', '.join(f.name for f in files)}"
-    )
-    console.print(f"to {arguments.out}", soft_wrap=True)
+        report.show(job.console, analysis)
+    contents = {"network": provenance, **report.summary(analysis)}
+    figures = report.figures(analysis, _paths(step_fn, params, starts, inputs))
+    frame.finish(job, contents, {"fixed_points.npz": analysis.points}, figures)
 
 
 def _pick(stored: dict[str, Any], cell: str, choices: list[str]) -> tuple[dict[str, Any], list[str]]:

@@ -6,7 +6,6 @@ number, whose slow points are a line. Then it finds what is truly fixed.
 """
 
 import argparse
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxfp import io, plotting
-from jaxfp.cli import average_mechanism, average_training, report
+from jaxfp.cli import average_mechanism, average_training, frame, report
 from jaxfp.cli.average_mechanism import DELAY, SLOW_TOLERANCE, Sheet
 from jaxfp.cli.average_training import CONTROL, Network, Recipe
 from jaxfp.search import candidates
@@ -82,20 +81,21 @@ def add_parser(commands: Any) -> None:
         epilog="example: python -m jaxfp moving-average --out results",
     )
     add = parser.add_argument
-    add("--out", type=pathlib.Path, default=pathlib.Path("moving_average"), metavar="FOLDER",
-        help="where results go (default: %(default)s)")  # fmt: skip
-    add("--train", action="store_true", help="train a new network and its control, two to ten minutes, instead of "
-        "loading the packaged ones; writes weights.npz and control.npz, too")  # fmt: skip
-    add("--n-hidden", type=int, metavar="N", help="with --train: number of units (default: 64)")
-    add("--seed", type=report.seed, default=0, help="random seed of training, trials and search (default: 0)")
     add("--states", type=int, default=N_STATES, metavar="K",
         help="how many states that hold to search slow points from (default: %(default)s)")  # fmt: skip
     add("--candidates", type=int, default=N_STATES, metavar="K",
         help="how many states to search fixed points from (default: %(default)s)")  # fmt: skip
-    add("--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished of training and search; "
-        "a run that was killed goes on from there when the same command is run again")  # fmt: skip
-    add("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(run=run)
+    frame.add_options(
+        parser,
+        run,
+        out="moving_average",
+        trains="train a new network and its control, two to ten minutes, instead of loading the packaged ones; writes "
+        "weights.npz and control.npz, too",
+        n_hidden="64",
+        seed="training, trials and search",
+        checkpoint="keep there what is finished of training and search; a run that was killed goes on from there when "
+        "the same command is run again",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -111,16 +111,12 @@ def run(arguments: argparse.Namespace) -> None:
       >>> run(argparse.Namespace(train=False, n_hidden=3, candidates=1, states=16))
       Traceback (most recent call last):
       ...
-      ValueError: --n-hidden goes with --train: the packaged networks have their size.
+      ValueError: --n-hidden goes with --train: a packaged network has its size.
     """
-    if arguments.n_hidden is not None and not arguments.train:
-        raise ValueError("--n-hidden goes with --train: the packaged networks have their size.")
-    if arguments.states < 16 or arguments.candidates < 1 or (arguments.n_hidden is not None and arguments.n_hidden < 1):
-        raise ValueError("--states must be at least 16, --candidates and --n-hidden at least 1.")
-    for folder in filter(None, (arguments.out, arguments.checkpoint)):
-        io.check_folder(folder)
-    console, seconds = Console(), report.stopwatch()
-    with report.compile_seconds() as compiling:
+    frame.check_size(arguments)
+    if arguments.states < 16 or arguments.candidates < 1:
+        raise ValueError("--states must be at least 16, --candidates at least 1.")
+    with frame.running(arguments) as job:
         networks, provenance = {}, {}
         for name, recipe in (("network", Recipe()), ("control", CONTROL)):
             arrays, provenance[name] = _arrays(arguments, name, recipe)
@@ -129,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
             name: examine(arguments.seed, network, 2 if name == "network" else 1, arguments.states)
             for name, network in networks.items()
         }
-        _show(console, found, provenance)
+        _show(job.console, found, provenance)
         network = networks["network"]
         key_trials, key_starts, key_waves = jax.random.split(jax.random.key(arguments.seed), 3)
         batch = moving_average.sample_batch(key_trials, moving_average.MovingAverageConfig(), 64)
@@ -139,23 +135,13 @@ def run(arguments: argparse.Namespace) -> None:
             network.step_fn, network.params, starts, jnp.zeros(2), key=key_waves, progress=not arguments.quiet,
             checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
         )  # fmt: skip
-        report.show(console, analysis)
-    took = {"total": seconds(), "compile": compiling()}
-    took["run"] = took["total"] - took["compile"]
+        report.show(job.console, analysis)
     contents = {
-        "command": "moving-average",
-        "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "run"},
-        "seconds": took,
-        **io.environment(),
         **{name: {"training": provenance[name], "behaviour": f.does, "sheet": f.said} for name, f in found.items()},
         **report.summary(analysis),
     }
-    files = report.write(arguments.out, analysis, contents, np.asarray(states[:32]))
-    files += _draw(arguments.out, found, network, batch, states)
-    console.print(
-        f"{took['total']:.1f} s, of them {took['compile']:.1f} s compiling. Wrote {', '.join(f.name for f in files)}"
-    )
-    console.print(f"to {arguments.out}", soft_wrap=True)
+    figures = report.figures(analysis, np.asarray(states[:32])) + _draw(found, network, batch, states)
+    frame.finish(job, contents, {"fixed_points.npz": analysis.points}, figures)
 
 
 def _arrays(arguments: argparse.Namespace, name: str, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -195,8 +181,8 @@ def _show(console: Console, found: dict[str, Finding], provenance: dict[str, Any
 
 
 def _draw(
-    out: pathlib.Path, found: dict[str, Finding], network: Network, batch: moving_average.Batch, states: Any
-) -> list[pathlib.Path]:
+    found: dict[str, Finding], network: Network, batch: moving_average.Batch, states: Any
+) -> list[report.Drawing]:
     """The paper's figures 6 and 7, the sweep of the tolerance, and timescales."""
     finding = found["network"]
     sheet = finding.sheets[SLOW_TOLERANCE]
@@ -214,4 +200,4 @@ def _draw(
         ("tolerances.png", lambda ax: plotting.tolerances(shares, SLOW_TOLERANCE, ax)),
         ("timescales.png", lambda ax: plotting.timescales(scales, ax)),
     ]
-    return [report.save_figure(out / name, function) for name, function in draw]
+    return [report.Drawing(name, function) for name, function in draw]

@@ -1,11 +1,10 @@
 """From a search to what a person reads: tables on the terminal, report.json, fixed_points.npz, figures."""
 
-import argparse
 import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -53,11 +52,12 @@ def analyze(
     *,
     kind: Kind = "map",
     dt: float = 1.0,
+    until: Literal["all", "complete"] = "complete",
     key: jax.Array,
     progress: bool = True,
     checkpoint: pathlib.Path | None = None,
 ) -> Analysis:
-    """Search until complete, linearize, audit, certify.
+    """Search, linearize, audit, certify.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`.
@@ -66,6 +66,7 @@ def analyze(
       inputs: (n_inputs,) or None.
       kind: "map" or "flow".
       dt: duration of one step.
+      until: see `find_fixed_points`.
       key: of the seeded waves.
       progress: show a bar.
       checkpoint: see `find_fixed_points`.
@@ -81,7 +82,7 @@ def analyze(
       1
     """
     points = pipeline.find_fixed_points(
-        step_fn, params, candidates, inputs, kind=kind, until="complete", key=key, progress=progress,
+        step_fn, params, candidates, inputs, kind=kind, until=until, key=key, progress=progress,
         checkpoint=checkpoint,
     )  # fmt: skip
     linear = linearization.linearize(step_fn, params, points.hidden, points.inputs)
@@ -260,56 +261,57 @@ def summary(analysis: Analysis, codes: list[str] | None = None) -> dict[str, Any
     }
 
 
-def write(
-    out: pathlib.Path, analysis: Analysis, report: dict[str, Any], trajectories: Any = None, kind: Kind = "map"
-) -> list[pathlib.Path]:
-    """Write fixed_points.npz, report.json and the figures that every search has.
+class Drawing(NamedTuple):
+    """A figure to be saved.
+
+    Attributes:
+      name: of the file.
+      draw: function of the axes.
+      projection: "3d", or None for a flat one.
+    """
+
+    name: str
+    draw: Callable[[Any], Any]
+    projection: str | None = None
+
+
+def figures(analysis: Analysis, trajectories: Any = None, kind: Kind = "map") -> list[Drawing]:
+    """The figures that every search has.
 
     Args:
-      out: folder, made if it is not there.
       analysis: see `analyze`.
-      report: what goes into report.json.
       trajectories: (n_trials, n_time, n_hidden) to draw and to take principal directions from; the points themselves
         by default.
       kind: "map" or "flow".
 
     Returns:
-      The files written.
-
-    Raises:
-      ValueError: if a file cannot be written.
+      What to draw.
 
     Example:
-      >>> import tempfile
       >>> from jaxfp import from_arrays
       >>> network = from_arrays("tanh", {"w_rec": np.eye(3) / 2, "w_in": np.eye(3)})
       >>> analysis = analyze(*network, np.ones((32, 3)), None, key=jax.random.key(0), progress=False)
-      >>> [path.name for path in write(pathlib.Path(tempfile.mkdtemp()), analysis, {})][:2]
-      ['fixed_points.npz', 'report.json']
+      >>> [drawing.name for drawing in figures(analysis)]
+      ['state_space.png', 'eigenvalues.png', 'q.png', 'discovery.png']
     """
-    files = [out / "fixed_points.npz", out / "report.json"]
-    io.save_points(files[0], analysis.points)
-    io.save_json(files[1], report)
 
     def spectra(ax: Any) -> Any:
         return plotting.eigenvalues(analysis.modes, status=analysis.points.status, kind=kind, ax=ax)
 
-    draw: list[tuple[str, Callable[[Any], Any], dict[str, Any]]] = [
-        ("eigenvalues.png", spectra, {}),
-        ("q.png", lambda ax: plotting.q_distribution(analysis.points, analysis.candidate_q, ax), {}),
-        ("discovery.png", lambda ax: plotting.discovery(analysis.audit, ax), {}),
+    drawings = [
+        Drawing("eigenvalues.png", spectra),
+        Drawing("q.png", lambda ax: plotting.q_distribution(analysis.points, analysis.candidate_q, ax)),
+        Drawing("discovery.png", lambda ax: plotting.discovery(analysis.audit, ax)),
     ]
     states = analysis.points.hidden if trajectories is None else trajectories.reshape(-1, trajectories.shape[-1])
-    if states.shape[1] >= 3 and len(states):
-        projection = principal_directions(states)
+    if states.shape[1] < 3 or not len(states):
+        return drawings
+    projection = principal_directions(states)
 
-        def cube(ax: Any) -> Any:
-            return plotting.state_space(analysis.points, analysis.modes, projection, trajectories, ax)
+    def cube(ax: Any) -> Any:
+        return plotting.state_space(analysis.points, analysis.modes, projection, trajectories, ax)
 
-        draw.insert(0, ("state_space.png", cube, {"projection": "3d"}))
-    for name, function, axes in draw:
-        files.append(save_figure(out / name, function, **axes))
-    return files
+    return [Drawing("state_space.png", cube, "3d"), *drawings]
 
 
 def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> pathlib.Path:
@@ -335,27 +337,6 @@ def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> 
     draw(figure.add_subplot(**axes))
     io.write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
     return path
-
-
-def seed(text: str) -> int:
-    """The argument of --seed.
-
-    Args:
-      text: as typed.
-
-    Returns:
-      The number.
-
-    Raises:
-      argparse.ArgumentTypeError: if it is none that a random key can be made of.
-
-    Example:
-      >>> seed("0")
-      0
-    """
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^32 - 1, got {text!r}")
-    return int(text)
 
 
 def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:

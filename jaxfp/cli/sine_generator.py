@@ -6,7 +6,6 @@ two dimensions, where a complex pair turns the state; |arg lambda| / dt of that 
 """
 
 import argparse
-import pathlib
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxfp import io, plotting
-from jaxfp.cli import report, sine_mechanism, sine_training
+from jaxfp.cli import frame, report, sine_mechanism, sine_training
 from jaxfp.cli.sine_mechanism import DURATION, PER_INPUT, Mechanism, Orbits
 from jaxfp.cli.sine_training import Recipe
 
@@ -64,20 +63,21 @@ def add_parser(commands: Any) -> None:
         epilog="example: python -m jaxfp sine-generator --out results",
     )
     add = parser.add_argument
-    add("--out", type=pathlib.Path, default=pathlib.Path("sine_generator"), metavar="FOLDER",
-        help="where results go (default: %(default)s)")  # fmt: skip
-    add("--train", action="store_true", help="train a new network, three to ten minutes, instead of loading the "
-        "packaged one; writes weights.npz, too")  # fmt: skip
-    add("--n-hidden", type=int, metavar="N", help="with --train: number of units (default: 100)")
-    add("--seed", type=report.seed, default=0, help="random seed of training and search (default: 0)")
     add("--candidates", type=int, default=PER_INPUT, metavar="K",
         help="how many states of each orbit to search from (default: %(default)s)")  # fmt: skip
     add("--duration", type=float, default=DURATION, metavar="T",
         help="of the free runs, time constants (default: %(default)s)")  # fmt: skip
-    add("--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished of the search; a run "
-        "that was killed goes on from there when the same command is run again")  # fmt: skip
-    add("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(run=run)
+    frame.add_options(
+        parser,
+        run,
+        out="sine_generator",
+        trains="train a new network, three to ten minutes, instead of loading the packaged one; writes weights.npz, "
+        "too",
+        n_hidden="100",
+        seed="training and search",
+        checkpoint="keep there what is finished of the search; a run that was killed goes on from there when the same "
+        "command is run again",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -93,18 +93,15 @@ def run(arguments: argparse.Namespace) -> None:
       >>> run(argparse.Namespace(train=False, n_hidden=3, candidates=1, duration=1.0))
       Traceback (most recent call last):
       ...
-      ValueError: --n-hidden goes with --train: the packaged network has its size.
+      ValueError: --n-hidden goes with --train: a packaged network has its size.
     """
-    if arguments.n_hidden is not None and not arguments.train:
-        raise ValueError("--n-hidden goes with --train: the packaged network has its size.")
-    if arguments.candidates < 1 or (arguments.n_hidden is not None and arguments.n_hidden < 1):
-        raise ValueError("--candidates and --n-hidden must be at least 1.")
+    frame.check_size(arguments)
+    if arguments.candidates < 1:
+        raise ValueError(f"--candidates must be at least 1, got {arguments.candidates}.")
     if not 200 <= arguments.duration < 1e6:
         raise ValueError(f"--duration must be at least 200 time constants, got {arguments.duration}.")
-    for folder in filter(None, (arguments.out, arguments.checkpoint)):
-        io.check_folder(folder)
-    console, seconds, recipe = Console(), report.stopwatch(), Recipe()
-    with report.compile_seconds() as compiling:
+    recipe = Recipe()
+    with frame.running(arguments) as job:
         if arguments.train:
             size = 100 if arguments.n_hidden is None else arguments.n_hidden
             arrays, provenance = train_whole(arguments.seed, size, recipe, progress=not arguments.quiet)
@@ -122,25 +119,12 @@ def run(arguments: argparse.Namespace) -> None:
         norms = sine_mechanism.taylor_norms(network, analysis.points, mechanism, orbits)
         proved = np.zeros(len(analysis.points.hidden), bool) if analysis.proof is None else analysis.proof.exists
         said = sine_mechanism.summarize(orbits, mechanism, norms, proved)
-        _show(console, said, provenance, len(arrays["w_out"]))
-        report.show(console, analysis)
-    took = {"total": seconds(), "compile": compiling()}
-    took["run"] = took["total"] - took["compile"]
-    contents = {
-        "command": "sine-generator",
-        "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "run"},
-        "seconds": took,
-        **io.environment(),
-        "network": provenance,
-        "mechanism": said,
-        **report.summary(analysis),
-    }
-    files = report.write(arguments.out, analysis, contents, orbits.states[::5, -126:])
-    files += _draw(arguments.out, analysis, orbits, mechanism, norms, recipe.dt)
-    console.print(
-        f"{took['total']:.1f} s, of them {took['compile']:.1f} s compiling. Wrote {', '.join(f.name for f in files)}"
-    )
-    console.print(f"to {arguments.out}", soft_wrap=True)
+        _show(job.console, said, provenance, len(arrays["w_out"]))
+        report.show(job.console, analysis)
+    contents = {"network": provenance, "mechanism": said, **report.summary(analysis)}
+    figures = report.figures(analysis, orbits.states[::5, -126:])
+    figures += _draw(analysis, orbits, mechanism, norms, recipe.dt)
+    frame.finish(job, contents, {"fixed_points.npz": analysis.points}, figures)
 
 
 def _show(console: Console, said: dict[str, Any], provenance: dict[str, Any], n_units: int) -> None:
@@ -164,8 +148,8 @@ def _show(console: Console, said: dict[str, Any], provenance: dict[str, Any], n_
 
 
 def _draw(
-    out: pathlib.Path, analysis: report.Analysis, orbits: Orbits, mechanism: Mechanism, norms: Any, dt: float
-) -> list[pathlib.Path]:
+    analysis: report.Analysis, orbits: Orbits, mechanism: Mechanism, norms: Any, dt: float
+) -> list[report.Drawing]:
     """The paper's figures 4 and 5 A to C."""
     n_cycle = 2 * np.pi / orbits.target / dt
     paths = [states[-int(np.ceil(n)) - 1 :] for states, n in zip(orbits.states, n_cycle, strict=True)]
@@ -177,16 +161,19 @@ def _draw(
     planes = np.stack([ways.real, ways.imag], axis=1)
     few = np.linspace(0, len(paths) - 1, min(len(paths), 4)).round().astype(int)
     shown = orbits.outputs[few, -round(2 * np.pi * 2 / orbits.target.min() / dt) :]
-    draw: list[tuple[str, Any, dict[str, Any]]] = [
-        ("outputs.png", lambda ax: plotting.oscillations(shown, orbits.inputs[few, 0], orbits.target[few], dt, ax), {}),
-        (
-            "orbits.png",
-            lambda ax: plotting.orbits(
-                [paths[j] for j in here], points.hidden[rows[here]], planes, orbits.target[here], projection, ax
-            ),
-            {"projection": "3d"},
+
+    def oscillations(ax: Any) -> Any:
+        return plotting.oscillations(shown, orbits.inputs[few, 0], orbits.target[few], dt, ax)
+
+    def cycles(ax: Any) -> Any:
+        cycles = [paths[j] for j in here]
+        return plotting.orbits(cycles, points.hidden[rows[here]], planes, orbits.target[here], projection, ax)
+
+    return [
+        report.Drawing("outputs.png", oscillations),
+        report.Drawing("orbits.png", cycles, "3d"),
+        report.Drawing(
+            "frequencies.png", lambda ax: plotting.frequencies(orbits.target, orbits.omega, mechanism.omega, ax)
         ),
-        ("frequencies.png", lambda ax: plotting.frequencies(orbits.target, orbits.omega, mechanism.omega, ax), {}),
-        ("taylor.png", lambda ax: plotting.taylor(norms, orbits.target, ax), {}),
+        report.Drawing("taylor.png", lambda ax: plotting.taylor(norms, orbits.target, ax)),
     ]
-    return [report.save_figure(out / name, function, **axes) for name, function, axes in draw]

@@ -1,5 +1,6 @@
 """Figures of results. Each function draws result tuples into the axes given and returns them; none computes."""
 
+from jaxfp.plotting.planes import phase_plane, saddle_node
 from jaxfp.plotting.points import (
     INDEX_COLORS,
     Q_FLOOR,
@@ -25,6 +26,6 @@ from jaxfp.plotting.tasks import (
 
 __all__ = [
     "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "average", "bifurcation_diagram", "decoded", "discovery", "eigenvalues",
-    "frequencies", "orbits", "oscillations", "q_distribution", "sheet", "state_space", "taylor", "timescales",
-    "tolerances", "trial",
+    "frequencies", "orbits", "oscillations", "phase_plane", "q_distribution", "saddle_node", "sheet", "state_space",
+    "taylor", "timescales", "tolerances", "trial",
 ]  # fmt: skip
