@@ -23,8 +23,10 @@ RUNNING, CONVERGED, FIXED, SLOW, MAX_STEPS, NONFINITE, REJECTED, FOLD = range(8)
 # Where a trajectory ends: in a stable point that is listed, at rest in one that is not stable, or at rest or on a cycle
 # of the map where nothing is listed. Else MAX_STEPS (it still moves) or NONFINITE.
 REACHED, AT_SADDLE, ELSEWHERE = range(8, 11)
-STATUS_NAMES = ("RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED", "FOLD", "REACHED")
-STATUS_NAMES += ("AT_SADDLE", "ELSEWHERE")
+STATUS_NAMES = (
+    "RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED", "FOLD", "REACHED", "AT_SADDLE",
+    "ELSEWHERE",
+)  # fmt: skip
 
 
 class Solver(NamedTuple):

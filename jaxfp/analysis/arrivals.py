@@ -1,7 +1,7 @@
 """Trajectories in silence, until it is sure in which of the known points they end.
 
-Arrival. At a stable point with Jacobian J let P solve J'PJ - P = -1 (map) or J'P + PJ = -1 (flow), with eigenvalues from
-p to g. In the norm ||d||_P = (d'Pd)^(1/2) the linear dynamics contract every displacement, and the quadratic term
+Arrival. At a stable point with Jacobian J let P solve J'PJ - P = -1 (map) or J'P + PJ = -1 (flow), with eigenvalues
+from p to g. In the norm ||d||_P = (d'Pd)^(1/2) the linear dynamics contract every displacement, and the quadratic term
 1/2 F''[d, d] cannot undo it where ||F''||_P ||d||_P < 1/g. A trajectory has arrived once it is within
 
     radius = min( sqrt(eps) (1 + ||x||) (p/g)^(1/2),  p / (16 g^2 c) ),   c = max ||F''[e, e]|| over 8 unit vectors e,
@@ -10,8 +10,8 @@ of the point: this ball lies in an ellipsoid of the norm P of extent sqrt(eps), 
 curvature is no more than 16 times as large as in the directions tried. It is 1e-8 or less: nothing is decided early.
 
 Where else they end. A state that comes back, to rounding, to one it had before is at rest or on a cycle of the map
-(Brent's algorithm: the state is compared with that at the last power of two). At rest at a known point that is not stable
-is AT_SADDLE, else ELSEWHERE. What still moves after max_steps, on a limit cycle for one, is MAX_STEPS.
+(Brent's algorithm: the state is compared with that at the last power of two). At rest at a known point that is not
+stable is AT_SADDLE, else ELSEWHERE. What still moves after max_steps, on a limit cycle for one, is MAX_STEPS.
 
 A flow is integrated by the Dormand-Prince pair of order 5(4), the step chosen so that its local error is below 1e-8 of
 the step's LENGTH, not of the state: errors shrink with the motion near a point, where manifolds begin.
@@ -112,8 +112,8 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
       params: pytree that `step_fn` understands.
-      points: result of `find_fixed_points`, or plain (hidden (n_points, n_hidden), inputs None, (n_inputs,) or (n_points,
-        n_inputs)), all of them taken for isolated fixed points.
+      points: result of `find_fixed_points`, or plain (hidden (n_points, n_hidden), inputs None, (n_inputs,) or
+        (n_points, n_inputs)), all of them taken for isolated fixed points.
       modes: `spectrum` of their Jacobians, with vectors.
       kind: "map" or "flow"; by default what the report of points says, "map" for plain arrays.
 
@@ -137,7 +137,7 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
         dynamics.check_kind(kind)
         if isinstance(points, FixedPoints) and kind != known_kind:
             raise ValueError(f'kind must be that of the search, "{known_kind}", got "{kind}".')
-    verdict = getattr(modes, "verdict", None)
+    verdict: Any = getattr(modes, "verdict", None)
     if np.shape(verdict) != (len(hidden),) or np.asarray(verdict).dtype.kind != "U":
         raise ValueError(f"modes must be the spectrum, with vectors, of {len(hidden)} points, got {given.came(modes)}.")
     kind = kind or known_kind
@@ -153,7 +153,17 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
     with jax.enable_x64(True):
         params = dynamics.widen(params)
     return Landscape(
-        step_fn, params, kind, hidden, inputs, group, jacobian, stable, unstable, radius, 0.1 / max(fastest, _EPS)
+        step_fn,
+        params,
+        kind,
+        hidden,
+        inputs,
+        group,
+        jacobian,
+        stable,
+        unstable,
+        radius,
+        0.1 / max(float(fastest), _EPS),
     )
 
 

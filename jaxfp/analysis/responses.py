@@ -1,13 +1,13 @@
 """What input does to memories: transitions by pulses, basins, and the pulse that just does not change a memory.
 
-From a stable point a pulse is added to the input, then the input is what it was (silence), and the trajectory runs until
-it is sure where it ends (`arrivals`).
+From a stable point a pulse is added to the input, then the input is what it was (silence), and the trajectory runs
+until it is sure where it ends (`arrivals`).
 
-Critical amplitude. Scaled by a, a pulse that leads from one memory to another leads at small a back to the first. Between
-such amplitudes bisection ends at two neighbouring floating-point numbers, the smaller of which still leads back. The
-state after the critical pulse lies on the boundary of the first basin, the stable manifold of a saddle in the simplest
-case, so that the trajectories follow it to the saddle the more closely the deeper the bisection (Sussillo & Barak 2013,
-figure 3B).
+Critical amplitude. Scaled by a, a pulse that leads from one memory to another leads at small a back to the first.
+Between such amplitudes bisection ends at two neighboring floating-point numbers, the smaller of which still leads
+back. The state after the critical pulse lies on the boundary of the first basin, in the simplest case the stable
+manifold of a saddle, so that the trajectories follow it to the saddle the more closely the deeper the bisection
+(Sussillo & Barak 2013, figure 3B).
 """
 
 from typing import Any, NamedTuple
@@ -60,13 +60,13 @@ class CriticalAmplitude(NamedTuple):
     """Bisection of the amplitude of pulses.
 
     Attributes:
-      amplitude: (n_sweeps,) the largest that still ends where `low` does, to rounding; NaN where `high` ends there, too.
+      amplitude: (n_sweeps,) the last that still ends where `low` does, to rounding; NaN where `high` ends there, too.
       saddle: (n_sweeps,) row of the unstable point that the deepest trajectories come closest to; -1 for none.
       target: (n_sweeps, 2) rows reached at `amplitude` and at the next floating-point number.
       around: (n_sweeps, 2) rows reached at 0.99 and at 1.01 times `amplitude`.
       tried: (n_sweeps, n_depth) amplitudes, in order; NaN once there is none between.
       ended: (n_sweeps, n_depth) rows reached; -1: not a point.
-      distance: (n_sweeps, n_depth) least distance of each trajectory, after the pulse, from the saddle; NaN as in tried.
+      distance: (n_sweeps, n_depth) least distance of each trajectory from the saddle, after the pulse; NaN as in tried.
     """
 
     amplitude: np.ndarray
@@ -189,7 +189,8 @@ def basins(
     if land.inputs is not None and drive is not None and drive.shape[1] != land.inputs.shape[1]:
         raise ValueError(f"inputs must be ({land.inputs.shape[1]},), as those of the points, got {drive.shape[1:]}.")
     ends = arrivals.run(land, begin, drive, max_steps)
-    here = land.stable if land.inputs is None else land.stable & (land.inputs == drive[0]).all(1)
+    known = None if drive is None or land.inputs is None else (land.inputs == drive[0]).all(1)
+    here = land.stable if known is None else land.stable & known
     attractor = np.flatnonzero(here)
     fraction = (ends.target[:, None] == attractor).mean(0)
     return Basins(attractor, fraction, (fraction * (1 - fraction) / len(begin)) ** 0.5, ends.target, ends.outcome)
@@ -284,8 +285,8 @@ def critical_amplitude(
     around = np.stack([run(share * np.where(crosses, small, low)).target for share in (0.99, 1.01)], axis=1)
     around[~crosses] = -1
     both = np.stack([stays, after], axis=1)
-    columns = (np.array(column).reshape(shape[::-1]).T for column in (tried, ended))
-    return CriticalAmplitude(amplitude, saddle, both, around, *columns, distance)
+    all_tried, all_ended = (np.array(column).reshape(shape[::-1]).T for column in (tried, ended))
+    return CriticalAmplitude(amplitude, saddle, both, around, all_tried, all_ended, distance)
 
 
 def _nearest(land: arrivals.Landscape, closest: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,11 +3,11 @@
 A saddle with one unstable direction v has an unstable manifold of two branches, which leave along +v and -v. One with m
 of them has an m-dimensional one; starts are spread over the unit sphere of the unstable subspace, taken from an ordered
 Schur form of the Jacobian, so that complex pairs and defective matrices need nothing special: on a circle at equal
-angles (m = 2), else pairs of opposite random directions. All branches and samples of all saddles run as one batch, until
-it is sure where they end (`arrivals`).
+angles (m = 2), else pairs of opposite random directions. All branches and samples of all saddles run as one batch,
+until it is sure where they end (`arrivals`).
 
-Where a branch begins. At a distance d along v the linear start is off the manifold by about b d^2, b = ||1/2 F''[v, v]||,
-and rounding displaces it by eps s, s = 1 + ||x||. These are equal at
+Where a branch begins. At a distance d along v the linear start is off the manifold by about b d^2, where b is
+||1/2 F''[v, v]||, and rounding displaces it by eps s, s = 1 + ||x||. These are equal at
 
     d = (eps s / b)^(1/2);   and d <= eps^(1/4) a / b, so that the linear motion a d = ||r' v|| d exceeds the quadratic
                              by far near a fold, where a is small, but a d >= 100 eps s, so that it moves at all.
@@ -107,8 +107,8 @@ def connections(
       kind: "map" or "flow"; by default what the report of points says, "map" for plain arrays.
       n_samples: starts around each saddle with more than one unstable dimension; even.
       max_steps: of a trajectory; of integration for a flow.
-      key: of the samples; jax.random.key(0) by default. Saddles with as many unstable dimensions share their samples, so
-        that the order of the points does not matter.
+      key: of the samples; jax.random.key(0) by default. Saddles with as many unstable dimensions share their samples,
+        so that the order of the points does not matter.
 
     Returns:
       Connections.
@@ -134,10 +134,8 @@ def connections(
     key = jax.random.key(0) if key is None else key
     seeding.check_key(key)
     land = arrivals.read(step_fn, params, points, modes, kind)
-    ways = {
-        int(row): _directions(land.jacobian[row], land.kind, n_samples, key) for row in np.flatnonzero(land.unstable)
-    }
-    ways = {row: way for row, way in ways.items() if len(way)}
+    saddles = map(int, np.flatnonzero(land.unstable))
+    ways = {row: _directions(land.jacobian[row], land.kind, n_samples, key) for row in saddles}
     source = np.repeat(np.array(list(ways), int), [len(way) for way in ways.values()])
     direction = np.concatenate([*ways.values(), np.zeros((0, land.hidden.shape[1]))])
     inputs = None if land.inputs is None else land.inputs[source]
