@@ -30,7 +30,8 @@ completion pipeline jslds
 jaxfp
 plotting.points plotting.tasks plotting.topology plotting.__init__
 cli.cache cli.proofs cli.report cli.flip_flop_mechanism cli.flip_flop
-cli.sine_training cli.sine_mechanism cli.sine_generator cli.average_training cli.average_mechanism cli.moving_average cli.find cli.__init__ __main__
+cli.sine_training cli.sine_mechanism cli.sine_generator
+cli.average_training cli.average_mechanism cli.moving_average cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only

@@ -20,7 +20,7 @@ import optax
 from rich.console import Console
 
 from jaxfp import dynamics, io, plotting
-from jaxfp.cli import report
+from jaxfp.cli import flip_flop_mechanism, report
 from jaxfp.models import adapters, equations, train
 from jaxfp.search import candidates
 from jaxfp.tasks import flip_flop
@@ -422,6 +422,8 @@ def run(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
         codes = sign_codes(network, analysis.points.hidden)
         report.show(console, analysis, codes)
+        mechanism = flip_flop_mechanism.explain(network.step_fn, network.params, analysis, codes, recipe.n_bits)
+        flip_flop_mechanism.show(console, mechanism.summary)
     took = {"total": seconds(), "compile": compiling()}
     took["run"] = took["total"] - took["compile"]
     contents = {
@@ -432,10 +434,12 @@ def run(arguments: argparse.Namespace) -> None:
         "network": provenance,
         "behaviour": does,
         **report.summary(analysis, codes),
+        "topology": mechanism.summary,
     }
     shown = np.asarray(states[:32])
     files = report.write(arguments.out, analysis, contents, shown)
     outputs = read_out(network.readout, states[0])
+    files += flip_flop_mechanism.draw(arguments.out, *network[:2], mechanism, analysis, codes, shown)
     figure = arguments.out / "trial.png"
     files.append(report.save_figure(figure, lambda ax: plotting.trial(batch.inputs[0], batch.targets[0], outputs, ax)))
     console.print(
