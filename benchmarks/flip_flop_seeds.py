@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxfp import io
-from jaxfp.cli import flip_flop, report
+from jaxfp.cli import flip_flop, flip_flop_mechanism, report
 from jaxfp.types import FIXED
 
 
@@ -84,6 +84,7 @@ def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, An
     summary = report.summary(analysis)
     stable = (analysis.points.status == FIXED) & (analysis.modes.n_unstable == 0)
     codes = np.array(flip_flop.sign_codes(network, analysis.points.hidden))
+    mechanism = flip_flop_mechanism.explain(*network[:2], analysis, codes.tolist(), recipe.n_bits)
     slow = [p["speed"] for p in summary["points"] if p["status"] == "SLOW"]
     return {
         "cell": cell,
@@ -101,6 +102,7 @@ def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, An
         "counts": analysis.points.report.counts,
         "reasons": analysis.points.report.reasons,
         "waves": analysis.points.report.waves,
+        "topology": mechanism.summary,
         **does,
         "train_s": provenance["seconds"],
         "search_s": search_s,

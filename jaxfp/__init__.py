@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian",
-    "Cycles", "Events", "Family", "FixedPoints", "Info", "LimitCycles", "Linearization", "Modes", "NonNormality",
-    "Prediction", "Report", "TaylorTerms", "Validity", "audit", "build_search", "certified_jacobian", "certify",
-    "eigenvalue", "excludes", "find_cycles", "find_fixed_points", "find_limit_cycles", "fixed_point",
-    "floquet_multipliers", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
-    "levenberg_marquardt", "linear_prediction", "linearize", "lyapunov_exponents", "newton_krylov", "non_normality",
-    "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "sweep", "take", "taylor_terms",
-    "tell_apart", "truncated_newton", "validity_radius",
+    "AT_SADDLE", "ELSEWHERE", "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REACHED", "REJECTED", "SLOW", "Audit",
+    "Basins", "Certificates", "CertifiedJacobian", "Connections", "CriticalAmplitude", "Cycles", "Events", "Family",
+    "FixedPoints", "Info", "LimitCycles", "Linearization", "MemoryGraph", "Modes", "NonNormality", "Prediction",
+    "Report", "TaylorTerms", "Transitions", "Validity", "audit", "basins", "build_search", "certified_jacobian",
+    "certify", "connections", "critical_amplitude", "eigenvalue", "excludes", "find_cycles", "find_fixed_points",
+    "find_limit_cycles", "fixed_point", "floquet_multipliers", "from_arrays", "from_linen", "from_nnx",
+    "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linear_prediction", "linearize", "lyapunov_exponents",
+    "memory_graph", "newton_krylov", "non_normality", "q", "residual", "sample_candidates", "simulate", "spectrum",
+    "speed", "sweep", "take", "taylor_terms", "tell_apart", "to_networkx", "transitions", "truncated_newton",
+    "validity_radius",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
     from jaxfp.analysis.limit_cycles import LimitCycles, find_limit_cycles
     from jaxfp.analysis.linearization import Linearization, linearize
     from jaxfp.analysis.modes import Modes, spectrum
+    from jaxfp.analysis.responses import (
+        Basins,
+        CriticalAmplitude,
+        Transitions,
+        basins,
+        critical_amplitude,
+        transitions,
+    )
+    from jaxfp.analysis.topology import Connections, MemoryGraph, connections, memory_graph, to_networkx
     from jaxfp.analysis.transients import NonNormality, non_normality
     from jaxfp.analysis.validity import (
         Prediction,
@@ -52,7 +63,19 @@ if TYPE_CHECKING:
     from jaxfp.search.solvers.gradient import gradient
     from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
     from jaxfp.search.solvers.newton_krylov import gauss_newton_krylov, newton_krylov, truncated_newton
-    from jaxfp.types import FIXED, FOLD, MAX_STEPS, NONFINITE, REJECTED, SLOW, FixedPoints, Report
+    from jaxfp.types import (
+        AT_SADDLE,
+        ELSEWHERE,
+        FIXED,
+        FOLD,
+        MAX_STEPS,
+        NONFINITE,
+        REACHED,
+        REJECTED,
+        SLOW,
+        FixedPoints,
+        Report,
+    )
 else:  # the same names, each imported when it is first asked for: who does not use flax does not wait for it
     _HOMES = {
         "Events Family": "analysis.branches", "Audit audit": "analysis.completeness",
@@ -61,6 +84,8 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "Info eigenvalue fixed_point": "analysis.implicit",
         "LimitCycles find_limit_cycles": "analysis.limit_cycles",
         "Linearization linearize": "analysis.linearization", "Modes spectrum": "analysis.modes",
+        "Basins CriticalAmplitude Transitions basins critical_amplitude transitions": "analysis.responses",
+        "Connections MemoryGraph connections memory_graph to_networkx": "analysis.topology",
         "NonNormality non_normality": "analysis.transients",
         "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",
         "q residual simulate speed": "dynamics", "from_arrays": "models.adapters",
@@ -69,7 +94,7 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",
         "gauss_newton_krylov newton_krylov truncated_newton": "search.solvers.newton_krylov",
-        "FIXED FOLD MAX_STEPS NONFINITE REJECTED SLOW FixedPoints Report": "types",
+        "AT_SADDLE ELSEWHERE FIXED FOLD MAX_STEPS NONFINITE REACHED REJECTED SLOW FixedPoints Report": "types",
     }  # fmt: skip
 
     def __getattr__(name: str) -> Any:

@@ -20,7 +20,13 @@ Kind = Literal["map", "flow"]
 # RUNNING and CONVERGED are stations of a lane on its way; only FIXED and SLOW are ever returned as points of a search,
 # and only `fixed_point` says FOLD: a zero of the residual too near to a singular Jacobian to have a sure derivative.
 RUNNING, CONVERGED, FIXED, SLOW, MAX_STEPS, NONFINITE, REJECTED, FOLD = range(8)
-STATUS_NAMES = ("RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED", "FOLD")
+# Where a trajectory ends: in a stable point that is listed, at rest in one that is not stable, or at rest or on a cycle
+# of the map where nothing is listed. Else MAX_STEPS (it still moves) or NONFINITE.
+REACHED, AT_SADDLE, ELSEWHERE = range(8, 11)
+STATUS_NAMES = (
+    "RUNNING", "CONVERGED", "FIXED", "SLOW", "MAX_STEPS", "NONFINITE", "REJECTED", "FOLD", "REACHED", "AT_SADDLE",
+    "ELSEWHERE",
+)  # fmt: skip
 
 
 class Solver(NamedTuple):

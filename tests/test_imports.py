@@ -23,12 +23,13 @@ search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylo
 search.engine search.dedupe search.polish search.zeros search.minima search.judgment search.known search.settling
 search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
-analysis.topology analysis.tracking analysis.branches analysis.following analysis.continuation
+analysis.arrivals analysis.topology analysis.responses
+analysis.tracking analysis.branches analysis.following analysis.continuation
 analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline jslds
 jaxfp
-plotting.points plotting.planes plotting.tasks plotting.__init__
-cli.cache cli.proofs cli.report cli.frame cli.flip_flop_training cli.flip_flop
+plotting.points plotting.planes plotting.tasks plotting.topology plotting.__init__
+cli.cache cli.proofs cli.report cli.frame cli.flip_flop_training cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.toys cli.find cli.__init__ __main__
 """

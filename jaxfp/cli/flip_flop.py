@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import dynamics, io, plotting
-from jaxfp.cli import frame, report
+from jaxfp.cli import flip_flop_mechanism, frame, report
 from jaxfp.cli.flip_flop_training import CELLS, Network, Recipe, as_network, read_out, recipe_of, train_network
 from jaxfp.search import candidates
 from jaxfp.tasks import flip_flop
@@ -201,8 +201,12 @@ def run(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
         codes = sign_codes(network, analysis.points.hidden)
         report.show(job.console, analysis, codes)
-    contents = {"network": provenance, "behaviour": does, **report.summary(analysis, codes)}
-    outputs = read_out(network.readout, states[0])
+        mechanism = flip_flop_mechanism.explain(network.step_fn, network.params, analysis, codes, recipe.n_bits)
+        flip_flop_mechanism.show(job.console, mechanism.summary)
+    summary = report.summary(analysis, codes)
+    contents = {"network": provenance, "behaviour": does, **summary, "topology": mechanism.summary}
+    outputs, shown = read_out(network.readout, states[0]), np.asarray(states[:32])
     trial = report.Drawing("trial.png", lambda ax: plotting.trial(batch.inputs[0], batch.targets[0], outputs, ax))
-    figures = [*report.figures(analysis, np.asarray(states[:32])), trial]
+    figures = [*report.figures(analysis, shown), trial]
+    figures += flip_flop_mechanism.figures(*network[:2], mechanism, analysis, codes, shown)
     frame.finish(job, contents, {"fixed_points.npz": analysis.points}, figures)

@@ -23,9 +23,11 @@ from jaxfp.plotting.tasks import (
     tolerances,
     trial,
 )
+from jaxfp.plotting.topology import amplitude_sweep, approach, edge_distances, truth_table, unstable_manifolds
 
 __all__ = [
-    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "average", "bifurcation_diagram", "decoded", "discovery", "eigenvalues",
-    "frequencies", "orbits", "oscillations", "phase_plane", "q_distribution", "saddle_node", "sheet", "state_space",
-    "taylor", "timescales", "tolerances", "trial",
+    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "amplitude_sweep", "approach", "average", "bifurcation_diagram",
+    "decoded", "discovery", "edge_distances", "eigenvalues", "frequencies", "orbits", "oscillations", "phase_plane",
+    "q_distribution", "saddle_node", "sheet", "state_space", "taylor", "timescales", "tolerances", "trial",
+    "truth_table", "unstable_manifolds",
 ]  # fmt: skip
