@@ -28,7 +28,8 @@ analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline jslds
 jaxfp
 plotting.points plotting.tasks plotting.__init__
-cli.cache cli.proofs cli.report cli.flip_flop cli.sine_training cli.sine_mechanism cli.sine_generator
+cli.cache cli.proofs cli.report cli.flip_flop cli.sine_training cli.sine_mechanism cli.sine_family
+cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()

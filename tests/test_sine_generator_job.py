@@ -65,10 +65,10 @@ def test_inside_is_what_the_orbit_goes_around():
     turn = np.linspace(0, 20 * np.pi, 2000)
     states = np.stack([2 * np.cos(turn), np.sin(turn), 0.1 * np.cos(2 * turn)], axis=1)
     hidden = np.array([[0, 0, 0.0], [1.0, 0.2, 0], [0, 1.2, 0], [0, 0, 5.0]])
-    inside, distance = sine_mechanism._inside(hidden, states)
+    inside, distance = sine_mechanism.goes_around(hidden, states)
     assert inside.tolist() == [True, True, False, False]
     assert distance[0] == pytest.approx(0, abs=1e-3)
-    assert not sine_mechanism._inside(hidden, np.zeros((10, 3)))[0].any()
+    assert not sine_mechanism.goes_around(hidden, np.zeros((10, 3)))[0].any()
 
 
 def test_the_retry_rule_is_taken_once():
