@@ -9,13 +9,14 @@ differential equation, which lies O(dt) away and has another period. Its Floquet
 small distances: 1 along the circle, and across it the largest of the others, below 1 if the circle attracts.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import dynamics, plotting
 from jaxfp.analysis import branches, continuation, limit_cycles
-from jaxfp.cli import sine_mechanism, sine_training
+from jaxfp.cli import report, sine_mechanism
 from jaxfp.cli.sine_mechanism import Mechanism, Orbits
 from jaxfp.cli.sine_training import Network
 from jaxfp.proof import certificates
@@ -80,14 +81,9 @@ def track(network: Network, points: FixedPoints, mechanism: Mechanism, orbits: O
       Tracked.
 
     Example:
-      >>> from jaxfp import io
-      >>> arrays, _ = io.load_packaged("sine_generator")
-      >>> network = sine_training.as_network(arrays, 0.5)
-      >>> orbits = sine_mechanism.run_freely(network, sine_training.Recipe(), 252.0)
-      >>> points, spectra = sine_mechanism.search(network, orbits, per_input=2)
-      >>> tracked = track(network, points, sine_mechanism.explain(points, spectra, orbits), orbits)
-      >>> tracked.family.ends.tolist(), int(tracked.same.sum())
-      (['path'], 51)
+      >>> still = Orbits(np.ones((2, 1)), np.ones(2), np.ones((2, 4, 3)), np.ones((2, 4)), np.full(2, np.nan), 0.5)
+      >>> track(None, None, Mechanism(*[np.full(2, -1)] * 7, np.nan), still).exists.tolist()  # nothing to follow
+      [False, False]
     """
     n = len(orbits.target)
     none = np.zeros(n, bool)
@@ -101,7 +97,8 @@ def track(network: Network, points: FixedPoints, mechanism: Mechanism, orbits: O
     on = family.branch_of_point[family.branch_of_point >= 0]
     branch = int(np.bincount(on).argmax()) if len(on) else -1
     path = family.at_path[branch] if len(on) else np.full((n, found.shape[1]), np.nan)
-    exists, same, difference = np.isfinite(path).all(1), none.copy(), np.full(n, np.nan)
+    exists = ~np.isnan(path[:, 0])
+    same, difference = none.copy(), np.full(n, np.nan)
     difference[there] = np.abs(path[there] - found).max(1)
     both = np.flatnonzero(exists[there])
     hidden = np.concatenate([found[both], path[there[both]]])
@@ -128,14 +125,9 @@ def close(
       Circles.
 
     Example:
-      >>> from jaxfp import io
-      >>> arrays, _ = io.load_packaged("sine_generator")
-      >>> network = sine_training.as_network(arrays, 0.5)
-      >>> orbits = sine_mechanism.run_freely(network, sine_training.Recipe(), 252.0)
-      >>> points, spectra = sine_mechanism.search(network, orbits, per_input=2)
-      >>> circles = close(network, points, sine_mechanism.explain(points, spectra, orbits), orbits, 2)
-      >>> (2 * np.pi / circles.period).round(2).tolist(), circles.inside.tolist()
-      ([0.1, 0.6], [True, True])
+      >>> still = Orbits(np.ones((2, 1)), np.ones(2), np.ones((2, 4, 3)), np.ones((2, 4)), np.full(2, np.nan), 0.5)
+      >>> close(None, None, Mechanism(*[np.full(2, -1)] * 7, np.nan), still).period.tolist()  # nothing oscillates
+      [nan, nan]
     """
     n = len(orbits.target)
     which = np.unique(np.linspace(0, n - 1, n if n_inputs is None else min(n_inputs, n)).round().astype(int))
@@ -175,7 +167,9 @@ def close(
     return circles
 
 
-def elsewhere(points: FixedPoints, n_unstable: np.ndarray, mechanism: Mechanism, orbits: Orbits) -> list[dict[str, Any]]:
+def elsewhere(
+    points: FixedPoints, n_unstable: np.ndarray, mechanism: Mechanism, orbits: Orbits
+) -> list[dict[str, Any]]:
     """The fixed points that are not the one inside the orbit.
 
     Args:
@@ -212,6 +206,41 @@ def elsewhere(points: FixedPoints, n_unstable: np.ndarray, mechanism: Mechanism,
     return listed
 
 
+def figures(tracked: Tracked, circles: Circles, orbits: Orbits) -> dict[str, Callable[[Any], Any]]:
+    """Figures of both.
+
+    Args:
+      tracked: see `track`.
+      circles: see `close`.
+      orbits: the same.
+
+    Returns:
+      By file name, a function that draws into axes; none without a family, or without circles.
+
+    Example:
+      >>> orbits = Orbits(np.ones((2, 1)), np.ones(2), np.ones((2, 4, 3)), np.ones((2, 4)), np.ones(2), 0.5)
+      >>> nothing, no = np.full(2, np.nan), np.zeros(2, bool)
+      >>> circles = Circles(np.arange(2), *[nothing] * 2, np.ones((2, 3)), *[nothing] * 2, np.ones((2, 2)), no)
+      >>> figures(Tracked(None, -1, no, no, nothing), circles, orbits)
+      {}
+    """
+    drawn: dict[str, Callable[[Any], Any]] = {}
+    family, found = tracked.family, np.isfinite(circles.period)
+    if family is not None and tracked.branch >= 0 and orbits.states.shape[2] >= 3:
+        way = report.principal_directions(family.at_path[tracked.branch][tracked.exists])[1][0]
+        along = orbits.states.astype(np.float64) @ way
+        drawn["family.png"] = lambda ax: plotting.family_inside_orbits(
+            family, way, orbits.inputs[:, 0], along.min(1), along.max(1), ax
+        )
+    if found.any():
+        target = orbits.target[circles.which[found]]
+        drawn["multipliers.png"] = lambda ax: plotting.multipliers(target, circles.multipliers[found], ax)
+        drawn["distances.png"] = lambda ax: plotting.distances(
+            target, circles.radius[found], circles.distance[found], ax
+        )
+    return drawn
+
+
 def summarize(tracked: Tracked, circles: Circles, mechanism: Mechanism, orbits: Orbits) -> dict[str, Any]:
     """The numbers of both, JSON-like.
 
@@ -238,25 +267,24 @@ def summarize(tracked: Tracked, circles: Circles, mechanism: Mechanism, orbits: 
 
 def _of_family(tracked: Tracked, mechanism: Mechanism, orbits: Orbits) -> dict[str, Any]:
     family, there = tracked.family, mechanism.point >= 0
-    events = [] if family is None else np.flatnonzero((family.events.branch == tracked.branch).any(1))
-    number = np.arange(len(orbits.inputs))
-    return {
-        "n_branches": 0 if family is None else len(family.begins),
+    said: dict[str, Any] = {
         "n_followed": int(tracked.exists.sum()),
         "n_same": int(tracked.same.sum()),
         "identity_errors": int((there & ~tracked.same).sum()),
         "largest_difference": _or_none(np.max, tracked.difference),
-        "unstable_dimensions": [] if family is None else _distinct(family.unstable_at_path[tracked.branch]),
-        "begins": None if family is None else str(family.begins[tracked.branch]),
-        "ends": None if family is None else str(family.ends[tracked.branch]),
-        "events": [
-            {
-                "kind": str(family.events.kind[e]),
-                "input": float(np.interp(family.events.s[e], number, orbits.inputs[:, 0])),
-            }
-            for e in events
-            if family is not None
-        ],
+        "events": [],
+    }
+    if family is None or tracked.branch < 0:
+        return said
+    on = np.flatnonzero((family.events.branch == tracked.branch).any(axis=1))
+    where = np.interp(family.events.s[on], np.arange(len(orbits.inputs)), orbits.inputs[:, 0])
+    n_unstable = family.unstable_at_path[tracked.branch]
+    return said | {
+        "events": [{"kind": str(family.events.kind[e]), "input": float(u)} for e, u in zip(on, where, strict=True)],
+        "n_branches": len(family.begins),
+        "unstable_dimensions": np.unique(n_unstable[n_unstable >= 0]).tolist(),
+        "begins": str(family.begins[tracked.branch]),
+        "ends": str(family.ends[tracked.branch]),
     }
 
 
@@ -305,10 +333,6 @@ def _of_cycles(circles: Circles, mechanism: Mechanism, orbits: Orbits) -> dict[s
             for i, j in enumerate(rows)
         ],
     }
-
-
-def _distinct(n_unstable: np.ndarray) -> list[int]:
-    return np.unique(n_unstable[n_unstable >= 0]).tolist()
 
 
 def _or_none(what: Any, values: np.ndarray) -> float | None:

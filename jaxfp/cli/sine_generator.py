@@ -3,6 +3,8 @@
 Loads the packaged network, or trains one with `--train` (`sine_training`), runs it freely at 51 constant inputs, and
 finds the fixed points at each of them. The mechanism: in the middle of every orbit lies one point that is unstable in
 two dimensions, where a complex pair turns the state; |arg lambda| / dt of that pair against the frequency of the orbit.
+These points are followed through all inputs as one family, and the orbits closed as limit cycles with their multipliers
+(`sine_family`).
 """
 
 import argparse
@@ -14,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxfp import io, plotting
-from jaxfp.cli import report, sine_mechanism, sine_training
+from jaxfp.cli import report, sine_family, sine_mechanism, sine_training
 from jaxfp.cli.sine_mechanism import DURATION, PER_INPUT, Mechanism, Orbits
 from jaxfp.cli.sine_training import Recipe
 
@@ -72,6 +74,8 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=report.seed, default=0, help="random seed of training and search (default: 0)")
     add("--candidates", type=int, default=PER_INPUT, metavar="K",
         help="how many states of each orbit to search from (default: %(default)s)")  # fmt: skip
+    add("--cycles", type=int, metavar="K", help="at how many of the inputs limit cycles are computed, evenly spaced, 0 "
+        "for none (default: all 51, some ten seconds)")  # fmt: skip
     add("--duration", type=float, default=DURATION, metavar="T",
         help="of the free runs, time constants (default: %(default)s)")  # fmt: skip
     add("--checkpoint", type=pathlib.Path, metavar="FOLDER", help="keep there what is finished of the search; a run "
@@ -99,6 +103,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--n-hidden goes with --train: the packaged network has its size.")
     if arguments.candidates < 1 or (arguments.n_hidden is not None and arguments.n_hidden < 1):
         raise ValueError("--candidates and --n-hidden must be at least 1.")
+    if arguments.cycles is not None and arguments.cycles < 0:
+        raise ValueError(f"--cycles must be at least 0, got {arguments.cycles}.")
     if not 200 <= arguments.duration < 1e6:
         raise ValueError(f"--duration must be at least 200 time constants, got {arguments.duration}.")
     for folder in filter(None, (arguments.out, arguments.checkpoint)):
@@ -122,7 +128,12 @@ def run(arguments: argparse.Namespace) -> None:
         norms = sine_mechanism.taylor_norms(network, analysis.points, mechanism, orbits)
         proved = np.zeros(len(analysis.points.hidden), bool) if analysis.proof is None else analysis.proof.exists
         said = sine_mechanism.summarize(orbits, mechanism, norms, proved)
+        tracked = sine_family.track(network, analysis.points, mechanism, orbits)
+        circles = sine_family.close(network, analysis.points, mechanism, orbits, arguments.cycles)
+        more = sine_family.summarize(tracked, circles, mechanism, orbits)
+        more["elsewhere"] = sine_family.elsewhere(analysis.points, analysis.modes.n_unstable, mechanism, orbits)
         _show(console, said, provenance, len(arrays["w_out"]))
+        _show_family(console, more)
         report.show(console, analysis)
     took = {"total": seconds(), "compile": compiling()}
     took["run"] = took["total"] - took["compile"]
@@ -133,10 +144,13 @@ def run(arguments: argparse.Namespace) -> None:
         **io.environment(),
         "network": provenance,
         "mechanism": said,
+        **more,
         **report.summary(analysis),
     }
     files = report.write(arguments.out, analysis, contents, orbits.states[::5, -126:])
     files += _draw(arguments.out, analysis, orbits, mechanism, norms, recipe.dt)
+    figures = sine_family.figures(tracked, circles, orbits)
+    files += [report.save_figure(arguments.out / name, draw) for name, draw in figures.items()]
     console.print(
         f"{took['total']:.1f} s, of them {took['compile']:.1f} s compiling. Wrote {', '.join(f.name for f in files)}"
     )
@@ -159,8 +173,26 @@ def _show(console: Console, said: dict[str, Any], provenance: dict[str, Any], n_
     console.print(
         f"The pair turns {said['ratio_median']:.2f} times as fast as the target in the median "
         f"({said['ratio_range'][0]:.2f} to {said['ratio_range'][1]:.2f}); correlation {said['correlation']:.4f}, with "
-        f"shuffled targets {said['correlation_shuffled_mean']:+.2f}.\n"
+        f"shuffled targets {said['correlation_shuffled_mean']:+.2f}."
     )
+
+
+def _show_family(console: Console, said: dict[str, Any]) -> None:
+    family, cycles = said["family"], said["cycles"]
+    events = ", ".join(f"{event['kind']} at {event['input']:.3f}" for event in family["events"]) or "none"
+    console.print(
+        f"One family: followed to {family['n_followed']} inputs, at {family['n_same']} proved to be the point inside "
+        f"the orbit, at {family['identity_errors']} not. Events on the way: {events}."
+    )
+    if cycles["n_found"]:
+        console.print(
+            f"Limit cycles of the map at {cycles['n_found']} of {cycles['n_looked']} inputs, at "
+            f"{cycles['n_around_the_point']} around that point, at {cycles['n_agree_with_free_runs']} as fast as the "
+            f"free run (largest difference {cycles['largest_difference_from_free_runs']:.0e}). The largest Floquet "
+            f"multiplier across a cycle is {cycles['multiplier_across_largest']:.2g} "
+            f"(median {cycles['multiplier_across_median']:.2g}): distances from it shrink so in one turn."
+        )
+    console.print()
 
 
 def _draw(

@@ -13,7 +13,10 @@ from jaxfp.plotting.points import (
 from jaxfp.plotting.tasks import (
     average,
     decoded,
+    distances,
+    family_inside_orbits,
     frequencies,
+    multipliers,
     orbits,
     oscillations,
     sheet,
@@ -24,7 +27,7 @@ from jaxfp.plotting.tasks import (
 )
 
 __all__ = [
-    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "average", "bifurcation_diagram", "decoded", "discovery", "eigenvalues",
-    "frequencies", "orbits", "oscillations", "q_distribution", "sheet", "state_space", "taylor", "timescales",
-    "tolerances", "trial",
+    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "average", "bifurcation_diagram", "decoded", "discovery", "distances",
+    "eigenvalues", "family_inside_orbits", "frequencies", "multipliers", "orbits", "oscillations",
+    "q_distribution", "sheet", "state_space", "taylor", "timescales", "tolerances", "trial",
 ]  # fmt: skip
