@@ -104,8 +104,9 @@ def track(network: Network, points: FixedPoints, mechanism: Mechanism, orbits: O
     hidden = np.concatenate([found[both], path[there[both]]])
     drive = np.concatenate([orbits.inputs[there[both]]] * 2)
     proof = certificates.certify(network.step_fn, network.params, hidden, drive)
-    relation = certificates.tell_apart(proof, drive)
-    same[there[both]] = relation[np.arange(len(both)), len(both) + np.arange(len(both))] == 1
+    near = np.abs(hidden - proof.center).max(axis=1) <= proof.unique_radius  # what is proved is proved of this point
+    relation = certificates.tell_apart(proof, drive).diagonal(len(both))
+    same[there[both]] = (relation == 1) & near[: len(both)] & near[len(both) :]
     return Tracked(family, branch, exists, same, difference)
 
 
