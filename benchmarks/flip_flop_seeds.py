@@ -1,52 +1,25 @@
-"""Five training seeds of each flip-flop network: how many points of which index come out, the ugly ones too.
+"""Training seeds of each flip-flop network: how many points of which index come out, the ugly ones too.
 
-    python benchmarks/flip_flop_seeds.py --out benchmarks/flip_flop_seeds
+    python -m benchmarks flip_flop_seeds --out benchmarks/flip_flop_seeds
 
-Each run writes its own JSON; runs that are there already are not repeated, so an interrupted table resumes. The last
-step puts all of them, and the runs asked for but missing, into table.json.
+Ten seeds of the tanh network, five of the GRU and of the LSTM. Each run writes its own JSON; runs that are there
+already are not repeated: an interrupted table resumes. `--run` with some seeds, or none, runs those alone; a seed
+without a file stands in table.json as not run.
 """
 
 import argparse
 import dataclasses
-import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxfp import io
+from benchmarks import seed_runs
 from jaxfp.cli import flip_flop, flip_flop_mechanism, report
 from jaxfp.types import FIXED
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train, search and tabulate.
-
-    Args:
-      argv: arguments after the program's name.
-    """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="+", default=sorted(flip_flop.CELLS), choices=sorted(flip_flop.CELLS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
-    parser.add_argument("--n-hidden", type=int, help="units (default: that of the packaged network)")
-    parser.add_argument("--n-steps", type=int, help="training steps (default: the recipe's)")
-    parser.add_argument("--candidates", type=int, default=1024)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("flip_flop_seeds"))
-    arguments = parser.parse_args(argv)
-    rows = []
-    for cell in arguments.cells:
-        for seed in arguments.seeds:
-            path = arguments.out / f"{cell}_{seed}.json"
-            if not path.exists():
-                io.save_json(path, one_run(cell, seed, arguments))
-            rows.append(json.loads(path.read_text()))
-            print(json.dumps({k: rows[-1][k] for k in ("cell", "seed", *_COLUMNS)}), flush=True)
-    io.save_json(arguments.out / "table.json", {"rows": [{k: r[k] for k in ("cell", "seed", *_COLUMNS)} for r in rows]})
-
-
-_COLUMNS = (
+COLUMNS = (
     "by_index",
     "stable_codes",
     "n_slow",
@@ -58,6 +31,32 @@ _COLUMNS = (
     "train_s",
     "search_s",
 )
+STATISTICS: seed_runs.Statistics = {
+    "audit complete": lambda r: r["complete"],
+    "index sum +1": lambda r: r["index_sum"] == 1,
+    "stable points with the 8 codes": lambda r: len(r["stable_codes"]) == 8,
+    "8 of 8 memories held": lambda r: r["memories_held"] == 8,
+    "signs right in 99.9 % of the steps": lambda r: r["sign_accuracy"] >= 0.999,
+}
+SEEDS = {"tanh": 10, "gru": 5, "lstm": 5}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, search and tabulate.
+
+    Args:
+      argv: arguments after the program's name.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    seed_runs.add_arguments(parser, "flip_flop_seeds")
+    parser.set_defaults(seeds=None)
+    parser.add_argument("--cells", nargs="+", default=sorted(flip_flop.CELLS), choices=sorted(flip_flop.CELLS))
+    parser.add_argument("--n-hidden", type=int, help="units (default: that of the packaged network)")
+    parser.add_argument("--n-steps", type=int, help="training steps (default: the recipe's)")
+    parser.add_argument("--candidates", type=int, default=1024)
+    arguments = parser.parse_args(argv)
+    cells = {cell: arguments.seeds or range(SEEDS[cell]) for cell in arguments.cells}
+    seed_runs.run_all(arguments, lambda cell, seed: one_run(cell, seed, arguments), COLUMNS, STATISTICS, cells)
 
 
 def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +73,11 @@ def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, An
     recipe = flip_flop.recipe_of(cell)
     if arguments.n_steps is not None:
         recipe = dataclasses.replace(recipe, n_steps=arguments.n_steps)
-    arrays, provenance = flip_flop.train_network(seed, cell, arguments.n_hidden, recipe)
+    arrays, provenance = seed_runs.kept(
+        arguments.weights,
+        f"{cell}_{seed}",
+        lambda: flip_flop.train_network(seed, cell, arguments.n_hidden, recipe),
+    )
     network = flip_flop.as_network(cell, arrays)
     does = flip_flop.behaviour(jax.random.key(seed), network, recipe)
     seconds = report.stopwatch()
@@ -87,8 +90,6 @@ def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, An
     mechanism = flip_flop_mechanism.explain(*network[:2], analysis, codes.tolist(), recipe.n_bits)
     slow = [p["speed"] for p in summary["points"] if p["status"] == "SLOW"]
     return {
-        "cell": cell,
-        "seed": seed,
         "n_candidates": arguments.candidates,
         "by_index": summary["fixed_points_by_unstable_dimensions"],
         "stable_codes": sorted(set(codes[stable].tolist())),
@@ -108,7 +109,6 @@ def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, An
         "search_s": search_s,
         "search_compile_s": compile_s,
         "training": provenance,
-        **io.environment(),
     }
 
 

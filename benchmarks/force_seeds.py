@@ -37,6 +37,12 @@ COLUMNS = (
     "train_s",
     "by_index",
 )
+STATISTICS: seed_runs.Statistics = {
+    "trained in less than 60 s": lambda r: r["train_s"] < 60,
+    "8 of 8 memories held": lambda r: r["memories_held"] == 8,
+    "signs right in 99.9 % of the steps": lambda r: r["sign_accuracy"] >= 0.999,
+    "8 stable points with the 8 codes": lambda r: r["stable_points"] == r["stable_codes"] == 8,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-time", type=int, default=60_000, help="training steps")
     parser.add_argument("--candidates", type=int, default=0, help="of the search for saddles; 0 for none")
     arguments = parser.parse_args(argv)
-    seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS)
+    seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS, STATISTICS)
 
 
 def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -35,6 +35,18 @@ COLUMNS = (
     "train_s",
     "control",
 )
+STATISTICS: seed_runs.Statistics = {
+    "R2 above 0.999 on fresh trials": lambda r: r["r2"] > 0.999,
+    "two directions hold more than 95 % of the slow points' variance": lambda r: r["variance_pc12"] > 0.95,
+    "the third mode is at least 3 times as fast as the second": lambda r: r["gap_2_3"] >= 3,
+    "last and second-last value decoded with R2 above 0.95": lambda r: (
+        min(r["decoded_last"], r["decoded_second"]) > 0.95
+    ),
+    "a pulse shifts both values with R2 above 0.93": lambda r: min(r["pulse_last"], r["pulse_second"]) > 0.93,
+    "control: one direction holds more than 95 %, second-last value with R2 below 0.05": lambda r: (
+        r["control"]["variance_pc1"] > 0.95 and r["control"]["decoded_second"] < 0.05
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-steps", type=int, help="updates (default: the recipe's)")
     parser.add_argument("--states", type=int, default=moving_average.N_STATES, help="to search slow points from")
     arguments = parser.parse_args(argv)
-    seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS)
+    seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS, STATISTICS)
 
 
 def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,20 +48,65 @@ def kept(folder: pathlib.Path | None, name: str, train: Callable[[], Trained]) -
     return io.load(path)
 
 
-def run_all(arguments: argparse.Namespace, one_run: Callable[[int], dict[str, Any]], columns: Sequence[str]) -> None:
-    """Run what is missing and asked for, then put all seeds into table.json.
+Statistics = Mapping[str, Callable[[dict[str, Any]], Any]]
+
+
+def met(rows: Sequence[dict[str, Any]], statistics: Statistics) -> dict[str, dict[str, int]]:
+    """How many of the runs meet each statistic.
+
+    Args:
+      rows: of a table.
+      statistics: by name, from a row to whether it is met.
+
+    Returns:
+      By name, "run": how many rows can tell; "met": how many of these meet it. A row that was not run, or that has not
+      the columns, cannot tell; a row that "failed", or holds no number where one belongs, does not meet it.
+    """
+    counts = {}
+    for name, holds in statistics.items():
+        verdicts = []
+        for row in rows:
+            if "not_run" in row:
+                continue
+            try:
+                verdicts.append("failed" not in row and bool(holds(row)))
+            except KeyError:  # run before this was measured
+                continue
+            except TypeError:  # None, which JSON has for NaN
+                verdicts.append(False)
+        counts[name] = {"run": len(verdicts), "met": sum(verdicts)}
+    return counts
+
+
+def run_all(
+    arguments: argparse.Namespace,
+    one_run: Callable[..., dict[str, Any]],
+    columns: Sequence[str],
+    statistics: Statistics,
+    cells: Mapping[str, Sequence[int]] | None = None,
+) -> None:
+    """Run what is missing and asked for, then put all seeds into table.json, with how many meet what.
 
     Args:
       arguments: with seeds, run and out.
-      one_run: from a seed to what its JSON says.
+      one_run: from a seed, or a cell and a seed, to what its JSON says.
       columns: what of it the table shows.
+      statistics: see `met`.
+      cells: seeds of each cell, where there are several; else all are arguments.seeds.
     """
+    keys: list[dict[str, Any]] = [{"seed": seed} for seed in arguments.seeds or ()]
+    if cells is not None:
+        keys = [{"cell": cell, "seed": seed} for cell, seeds in cells.items() for seed in seeds]
     rows = []
-    for seed in arguments.seeds:
-        path = arguments.out / f"{seed}.json"
-        if not path.exists() and seed in (arguments.seeds if arguments.run is None else arguments.run):
-            io.save_json(path, {"seed": seed, **one_run(seed), **io.environment()})
+    for key in keys:
+        path = arguments.out / ("_".join(map(str, key.values())) + ".json")
+        if not path.exists() and (arguments.run is None or key["seed"] in arguments.run):
+            io.save_json(path, {**key, **one_run(*key.values()), **io.environment()})
         said = json.loads(path.read_text()) if path.exists() else {"not_run": True}
-        rows.append({"seed": seed, **{k: said[k] for k in ("not_run", *columns) if k in said}})
+        rows.append({**key, **{k: said[k] for k in ("not_run", *columns) if k in said}})
         print(json.dumps(rows[-1]), flush=True)
-    io.save_json(arguments.out / "table.json", {"rows": rows})
+    counts: dict[str, Any] = met(rows, statistics)
+    if cells is not None:
+        counts = {cell: met([row for row in rows if row["cell"] == cell], statistics) for cell in cells}
+    print(json.dumps(counts), flush=True)
+    io.save_json(arguments.out / "table.json", {"rows": rows, "met": counts})

@@ -78,7 +78,7 @@ def _check(name: str, step_fn: Any, params: Any, hidden: Any, inputs: Any, keywo
     """What the functions of a step and its states have in common; `name` is that of the states."""
     given.check_step(step_fn, hashable=isinstance(hidden, np.ndarray))
     given.check_params(params)
-    over_time = "n_time" in keywords
+    over_time = name == "hidden0"  # of `simulate`; elsewhere inputs are held constant
     given.check_array(name, hidden, f"(n_hidden,) or ({'n_trials' if over_time else 'n_points'}, n_hidden)", (1, 2))
     if inputs is not None:
         wanted = (

@@ -22,6 +22,7 @@ from benchmarks import (  # noqa: E402
     moving_average_seeds,
     networks,
     scaling,
+    seed_runs,
     sides,
     sine_generator_seeds,
     sweeps,
@@ -63,12 +64,14 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
     run = json.loads((tmp_path / "tanh_3.json").read_text())
     assert run["training"]["seed"] == 3
     assert sum(run["counts"].values()) == 32
-    assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["by_index"] == run["by_index"]
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["rows"][0]["by_index"] == run["by_index"]
+    assert table["met"]["tanh"]["audit complete"] == {"run": 1, "met": int(run["complete"])}
 
     written = (tmp_path / "tanh_3.json").stat().st_mtime_ns
     flip_flop_seeds.main([*sizes, "--out", str(tmp_path)])
     assert (tmp_path / "tanh_3.json").stat().st_mtime_ns == written
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 4  # a row and what is met, twice
 
 
 @pytest.mark.parametrize(
@@ -86,27 +89,35 @@ def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_p
     said = json.loads((tmp_path / "3.json").read_text())
     assert said["seed"] == 3
     assert "versions" in said
-    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    table = json.loads((tmp_path / "table.json").read_text())
+    rows = table["rows"]
     assert rows[0] == {"seed": 2, "not_run": True}
     assert set(rows[1]) - {"seed"} <= set(script.COLUMNS)
     assert rows[1]["train_s"] == said["train_s"]
+    assert table["met"] == seed_runs.met(rows, script.STATISTICS)
+    assert {counts["run"] for counts in table["met"].values()} == {1}  # the columns hold what the statistics need
 
     written = (tmp_path / "3.json").stat().st_mtime_ns
     script.main(command)
     assert (tmp_path / "3.json").stat().st_mtime_ns == written
     assert not (tmp_path / "2.json").exists()
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(capsys.readouterr().out.splitlines()) == 6
 
 
-@pytest.mark.parametrize("script", [name for name in __main__.scripts() if name != "flip_flop_seeds"])
+def test_what_is_met_is_counted_from_the_rows():
+    """A row not run, or run before something was measured, cannot tell; one that failed, or has no number, fails."""
+    rows = [{"x": 2.0}, {"x": 0.5}, {"x": None}, {"failed": "no point"}, {"not_run": True}, {"y": 1.0}]
+    assert seed_runs.met(rows, {"above 1": lambda r: r["x"] > 1, "y": lambda r: r["y"] == 1}) == {
+        "above 1": {"run": 4, "met": 1},
+        "y": {"run": 2, "met": 1},
+    }
+    assert seed_runs.met([], {"y": lambda r: r["y"]}) == {"y": {"run": 0, "met": 0}}
+
+
+@pytest.mark.parametrize("script", list(__main__.scripts()))
 def test_says_how_it_is_run(script):
     """The docstring of a benchmark holds the command that runs it."""
     assert f"python -m benchmarks {script}" in (BENCHMARKS / f"{script}.py").read_text()
-
-
-def test_flip_flop_seeds_says_how_it_is_run():
-    """It runs without the package, too."""
-    assert "python benchmarks/flip_flop_seeds.py" in (BENCHMARKS / "flip_flop_seeds.py").read_text()
 
 
 def test_help_lists_every_script(capsys):
@@ -128,41 +139,70 @@ def test_help_lists_every_script(capsys):
     assert "harness" not in shown
 
 
-def test_the_committed_table_is_what_readme_says():
-    """README: all fifteen networks have the 27 points of the cube, index sum +1, and were called complete."""
+@pytest.mark.parametrize(
+    ("script", "folder", "n_rows"),
+    [
+        (flip_flop_seeds, "flip_flop_seeds", 20),
+        (force_seeds, "force_seeds", 10),
+        (moving_average_seeds, "moving_average_seeds", 10),
+        (sine_generator_seeds, "sine_generator_seeds", 10),
+        (sine_generator_seeds, "sine_generator_seeds/n200", 5),
+    ],
+)
+def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):
+    """Every run is in the table as its JSON has it, those not run as such; what is met is counted from the rows."""
+    folder = BENCHMARKS / folder
+    if not (folder / "table.json").exists():
+        pytest.skip("none of these was run")
+    table = json.loads((folder / "table.json").read_text())
+    rows = table["rows"]
+    assert len(rows) == n_rows
+    by_name = {"_".join(str(row[k]) for k in ("cell", "seed") if k in row): row for row in rows}
+    ran = {name: row for name, row in by_name.items() if "not_run" not in row}
+    assert ran
+    assert {path.stem for path in folder.glob("*.json")} - {"table"} == set(ran)
+    for name, row in ran.items():
+        said = json.loads((folder / f"{name}.json").read_text())
+        assert all(said[column] == value for column, value in row.items())
+    if script is flip_flop_seeds:
+        for cell, counts in table["met"].items():
+            assert counts == seed_runs.met([row for row in rows if row["cell"] == cell], script.STATISTICS)
+    else:
+        assert table["met"] == seed_runs.met(rows, script.STATISTICS)
+
+
+def test_committed_flip_flops_are_cubes():
+    """README: all fifteen of the first five seeds have the 27 points of the cube, index sum +1, and were complete."""
     rows = json.loads((BENCHMARKS / "flip_flop_seeds" / "table.json").read_text())["rows"]
+    rows = [row for row in rows if row["seed"] < 5]
     assert len(rows) == 15
     assert all(row["by_index"] == {"0": 8, "1": 12, "2": 6, "3": 1} for row in rows)
     assert all(row["index_sum"] == 1 and row["complete"] and len(row["stable_codes"]) == 8 for row in rows)
     assert all(row["memories_held"] == 8 and row["sign_accuracy"] >= 0.999 for row in rows)
 
 
+# What the structure of the trained networks was promised to be, on at least 9 of 10 seeds; the other statistics stand
+# in the tables as they came out.
 @pytest.mark.parametrize(
-    ("script", "meets"),
+    ("script", "statistics"),
     [
-        ("force_seeds", lambda r: r["memories_held"] == r["stable_codes"] == 8 and r["sign_accuracy"] >= 0.999),
+        ("force_seeds", ("8 of 8 memories held", "signs right in 99.9 % of the steps")),
         (
             "sine_generator_seeds",
-            lambda r: r["one_point_inside"] == r["index_2_with_one_complex_pair"] == r["certified"] == 51,
+            (
+                "one certified point inside each orbit, unstable in one complex pair alone",
+                "frequency within 0.5 % in the median, within 2 % at 48 inputs or more",
+                "one family through all inputs, no error of identity",
+            ),
         ),
-        (
-            "moving_average_seeds",
-            lambda r: min(r["decoded_last"], r["decoded_second"], r["variance_pc12"]) > 0.95 < r["pulse_last"],
-        ),
+        ("moving_average_seeds", list(moving_average_seeds.STATISTICS)),
     ],
 )
-def test_the_committed_seeds_are_what_readme_says(script, meets):
-    """Every run is in the table as its JSON has it, ten rows each, those not run as such; those that were meet it."""
-    folder = BENCHMARKS / script
-    rows = json.loads((folder / "table.json").read_text())["rows"]
-    assert len(rows) == 10
-    ran = [row for row in rows if "not_run" not in row]
-    assert {path.stem for path in folder.glob("[0-9]*.json")} == {str(row["seed"]) for row in ran}
-    assert ran
-    for row in ran:
-        said = json.loads((folder / f"{row['seed']}.json").read_text())
-        assert all(said[name] == value for name, value in row.items())
-        assert meets(row)
+def test_nine_of_ten_committed_seeds_meet_it(script, statistics):
+    """Of those that were run and can tell."""
+    met = json.loads((BENCHMARKS / script / "table.json").read_text())["met"]
+    for name in statistics:
+        assert met[name]["met"] >= 0.9 * met[name]["run"], name
 
 
 def test_networks_are_made_once_and_their_memories_hold(tmp_path, capsys):

@@ -201,6 +201,18 @@ def test_lyapunov_exponents():
     np.testing.assert_allclose(flow, [0.5, 0.1, -1.2], atol=1e-6)
 
 
+def test_exponents_at_an_input_held_constant():
+    """Of h' = u h, ln u, for one input and for one each."""
+
+    def grow(params, hidden, inputs):
+        return params * inputs[0] * hidden
+
+    one = jaxfp.lyapunov_exponents(grow, 1.0, np.zeros(1), np.array([0.5]), n_time=10, n_settle=1)
+    assert one == pytest.approx(np.log(0.5))
+    each = jaxfp.lyapunov_exponents(grow, 1.0, np.zeros((2, 1)), np.array([[0.5], [3.0]]), n_time=10, n_settle=1)
+    assert each[:, 0] == pytest.approx(np.log([0.5, 3.0]))
+
+
 def test_exponents_of_a_cycle_are_those_of_its_multiplier():
     r = 3.2
     exponent = jaxfp.lyapunov_exponents(logistic, r, np.array([0.3]), n_time=100)

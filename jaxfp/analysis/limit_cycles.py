@@ -145,15 +145,19 @@ def _moves(step_fn: StepFn, kind: Kind, params: Params, inputs: Any, n_steps: in
         return jax.lax.scan(lambda x, _: (cycles.runge_kutta(step, x, t / n_steps), None), x, None, length=n_steps)[0]
 
     def iterate(x: jax.Array, t: jax.Array) -> jax.Array:
-        orbit = jax.lax.scan(lambda x, _: (step(x), x), x, None, length=n_steps + stencil)[1]
         first = jnp.clip(jnp.floor(t / dt).astype(int) - stencil // 2 + 1, 0, n_steps)
-        nodes = jax.lax.dynamic_slice_in_dim(orbit, first, stencil)
         place, number = t / dt - first.astype(x.dtype), np.arange(float(stencil))
         others = number[:, None] != number  # Lagrange's weights, as products over the other nodes
         weights = jnp.prod(jnp.where(others, place - number, 1.0), axis=1) / np.prod(
             np.where(others, number[:, None] - number, 1.0), axis=1
         )
-        return weights @ nodes
+        weights = jax.lax.dynamic_update_slice_in_dim(jnp.zeros(n_steps + stencil, x.dtype), weights, first, 0)
+
+        def add(state: Any, weight: jax.Array) -> Any:  # summed on the way: an orbit with its derivatives is large
+            x, total = state
+            return (step(x), total + weight * x), None
+
+        return jax.lax.scan(add, (x, jnp.zeros_like(x)), weights)[0][1]
 
     return flow if kind == "flow" else iterate
 
@@ -251,7 +255,7 @@ def _newton(
 
         x = jax.lax.scan(lambda x, _: (fine(x, period / m), x), start, None, length=m)[1]
         unknown = solved(jnp.append(x.reshape(-1), period), fine)
-        rough = solved(unknown, coarse)
+        rough = improve(unknown, coarse)  # one Newton step: it begins next to its end
         left = jnp.linalg.norm(equations(unknown, fine))
         return unknown[:-1].reshape(m, n), unknown[-1], rough[-1], left, pieces(unknown, fine)[0]
 

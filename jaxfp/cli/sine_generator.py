@@ -3,6 +3,8 @@
 Loads the packaged network, or trains one with `--train` (`sine_training`), runs it freely at 51 constant inputs, and
 finds the fixed points at each of them. The mechanism: in the middle of every orbit lies one point that is unstable in
 two dimensions, where a complex pair turns the state; |arg lambda| / dt of that pair against the frequency of the orbit.
+These points are followed through all inputs as one family, and the orbits closed as limit cycles with their multipliers
+(`sine_family`).
 """
 
 import argparse
@@ -13,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxfp import io, plotting
-from jaxfp.cli import frame, report, sine_mechanism, sine_training
+from jaxfp.cli import frame, report, sine_family, sine_mechanism, sine_training
 from jaxfp.cli.sine_mechanism import DURATION, PER_INPUT, Mechanism, Orbits
 from jaxfp.cli.sine_training import Recipe
 
@@ -65,6 +67,8 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("--candidates", type=int, default=PER_INPUT, metavar="K",
         help="how many states of each orbit to search from (default: %(default)s)")  # fmt: skip
+    add("--cycles", type=int, metavar="K", help="at how many of the inputs limit cycles are computed, evenly spaced, 0 "
+        "for none (default: all 51, some ten seconds)")  # fmt: skip
     add("--duration", type=float, default=DURATION, metavar="T",
         help="of the free runs, time constants (default: %(default)s)")  # fmt: skip
     frame.add_options(
@@ -98,6 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
     frame.check_size(arguments)
     if arguments.candidates < 1:
         raise ValueError(f"--candidates must be at least 1, got {arguments.candidates}.")
+    if arguments.cycles is not None and arguments.cycles < 0:
+        raise ValueError(f"--cycles must be at least 0, got {arguments.cycles}.")
     if not 200 <= arguments.duration < 1e6:
         raise ValueError(f"--duration must be at least 200 time constants, got {arguments.duration}.")
     recipe = Recipe()
@@ -119,11 +125,17 @@ def run(arguments: argparse.Namespace) -> None:
         norms = sine_mechanism.taylor_norms(network, analysis.points, mechanism, orbits)
         proved = np.zeros(len(analysis.points.hidden), bool) if analysis.proof is None else analysis.proof.exists
         said = sine_mechanism.summarize(orbits, mechanism, norms, proved)
+        tracked = sine_family.track(network, analysis.points, mechanism, orbits)
+        circles = sine_family.close(network, analysis.points, mechanism, orbits, arguments.cycles)
+        more = sine_family.summarize(tracked, circles, mechanism, orbits)
+        more["elsewhere"] = sine_family.elsewhere(analysis.points, analysis.modes.n_unstable, mechanism, orbits)
         _show(job.console, said, provenance, len(arrays["w_out"]))
+        _show_family(job.console, more)
         report.show(job.console, analysis)
-    contents = {"network": provenance, "mechanism": said, **report.summary(analysis)}
+    contents = {"network": provenance, "mechanism": said, **more, **report.summary(analysis)}
     figures = report.figures(analysis, orbits.states[::5, -126:])
     figures += _draw(analysis, orbits, mechanism, norms, recipe.dt)
+    figures += [report.Drawing(name, draw) for name, draw in sine_family.figures(tracked, circles, orbits).items()]
     frame.finish(job, contents, {"fixed_points.npz": analysis.points}, figures)
 
 
@@ -143,8 +155,26 @@ def _show(console: Console, said: dict[str, Any], provenance: dict[str, Any], n_
     console.print(
         f"The pair turns {said['ratio_median']:.2f} times as fast as the target in the median "
         f"({said['ratio_range'][0]:.2f} to {said['ratio_range'][1]:.2f}); correlation {said['correlation']:.4f}, with "
-        f"shuffled targets {said['correlation_shuffled_mean']:+.2f}.\n"
+        f"shuffled targets {said['correlation_shuffled_mean']:+.2f}."
     )
+
+
+def _show_family(console: Console, said: dict[str, Any]) -> None:
+    family, cycles = said["family"], said["cycles"]
+    events = ", ".join(f"{event['kind']} at {event['input']:.3f}" for event in family["events"]) or "none"
+    console.print(
+        f"One family: followed to {family['n_followed']} inputs, at {family['n_same']} proved to be the point inside "
+        f"the orbit, at {family['identity_errors']} not. Events on the way: {events}."
+    )
+    if cycles["n_found"]:
+        console.print(
+            f"Limit cycles of the map at {cycles['n_found']} of {cycles['n_looked']} inputs, at "
+            f"{cycles['n_around_the_point']} around that point, at {cycles['n_agree_with_free_runs']} as fast as the "
+            f"free run (largest difference {cycles['largest_difference_from_free_runs']:.0e}). The largest Floquet "
+            f"multiplier across a cycle is {cycles['multiplier_across_largest']:.2g} "
+            f"(median {cycles['multiplier_across_median']:.2g}): distances from it shrink so in one turn."
+        )
+    console.print()
 
 
 def _draw(

@@ -144,16 +144,17 @@ def explain(points: FixedPoints, spectra: modes.Modes, orbits: Orbits) -> Mechan
     fixed, inputs = points.status == FIXED, np.asarray(points.inputs)
     for j, u in enumerate(orbits.inputs):
         here = np.flatnonzero(fixed & (inputs == u).all(1))
-        inside, distance = _inside(points.hidden[here], orbits.states[j].astype(np.float64))
+        inside, distance = goes_around(points.hidden[here], orbits.states[j].astype(np.float64))
         n_inside[j], n_elsewhere[j] = inside.sum(), (~inside).sum()
         if inside.any():
             best = np.argmin(np.where(inside, distance, np.inf))
             point[j], eccentricity[j] = here[best], distance[best]
     there = point >= 0
-    leading = spectra.eigenvalues[point]
-    n_unstable = np.where(there, spectra.n_unstable[point], -1)
-    omega = np.where(there, 2 * np.pi * np.abs(spectra.frequency[point, 0]), np.nan)
-    pair = there & (n_unstable == 2) & (leading[:, 0].imag != 0)
+    rows = point[there]
+    n_unstable, omega, pair = point.copy(), np.full(len(point), np.nan), there.copy()
+    n_unstable[there] = spectra.n_unstable[rows]
+    omega[there] = 2 * np.pi * np.abs(spectra.frequency[rows, 0])
+    pair[there] = (n_unstable[there] == 2) & (spectra.eigenvalues[rows, 0].imag != 0)
     correlation = np.nan
     if there.sum() > 2 and np.ptp(omega[there]) > 0:
         correlation = float(np.corrcoef(omega[there], orbits.target[there])[0, 1])
@@ -308,8 +309,22 @@ def summarize(orbits: Orbits, mechanism: Mechanism, norms: dict[str, np.ndarray]
     }
 
 
-def _inside(hidden: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which points (n_points, n_units) the orbit (n_time, n_units) goes around, and how far from its mean each is."""
+def goes_around(hidden: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which points an orbit goes around once a cycle, as the module says.
+
+    Args:
+      hidden: (n_points, n_units).
+      states: (n_time, n_units), of more than one cycle.
+
+    Returns:
+      (n_points,) bool; and (n_points,) the distance of each from the orbit's mean, in root mean square radii.
+
+    Example:
+      >>> turn = np.linspace(0, 20, 200)
+      >>> states = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)
+      >>> goes_around(np.array([[0.5, 0.0, 0.0], [1.2, 0.0, 0.0]]), states)[0].tolist()
+      [True, False]
+    """
     mean = states.mean(0)
     radius = np.sqrt(np.square(states - mean).sum(1).mean())
     if radius <= _AT_REST * (1 + np.linalg.norm(mean)):

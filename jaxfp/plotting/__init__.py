@@ -14,7 +14,10 @@ from jaxfp.plotting.points import (
 from jaxfp.plotting.tasks import (
     average,
     decoded,
+    distances,
+    family_inside_orbits,
     frequencies,
+    multipliers,
     orbits,
     oscillations,
     sheet,
@@ -27,7 +30,7 @@ from jaxfp.plotting.topology import amplitude_sweep, approach, edge_distances, t
 
 __all__ = [
     "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "amplitude_sweep", "approach", "average", "bifurcation_diagram",
-    "decoded", "discovery", "edge_distances", "eigenvalues", "frequencies", "orbits", "oscillations", "phase_plane",
-    "q_distribution", "saddle_node", "sheet", "state_space", "taylor", "timescales", "tolerances", "trial",
-    "truth_table", "unstable_manifolds",
+    "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "family_inside_orbits", "frequencies",
+    "multipliers", "orbits", "oscillations", "phase_plane", "q_distribution", "saddle_node", "sheet", "state_space",
+    "taylor", "timescales", "tolerances", "trial", "truth_table", "unstable_manifolds",
 ]  # fmt: skip

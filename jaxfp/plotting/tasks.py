@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxfp.plotting.points import INDEX_COLORS, SLOW_COLOR
+from jaxfp.analysis.branches import Family
+from jaxfp.plotting.points import INDEX_COLORS, SLOW_COLOR, bifurcation_diagram
 
 _SPREAD = mpl.colormaps["viridis"]  # of a quantity over many lines
 
@@ -177,6 +178,90 @@ def taylor(norms: Mapping[str, Any], target: Any, ax: Axes | None = None) -> Axe
         ax.semilogy(target, np.maximum(np.asarray(norms[name], float), 1e-18), ".-", color=color, label=label)
     ax.set(xlabel="target angular frequency", ylabel="mean norm along the orbit, per step", title="Taylor terms")
     ax.legend(fontsize=8, loc="center right")
+    return ax
+
+
+def family_inside_orbits(
+    family: Family, direction: Any, inputs: Any, low: Any, high: Any, ax: Axes | None = None
+) -> Axes:
+    """Points followed along inputs, and what the orbits around them sweep over.
+
+    Args:
+      family: result of `sweep` along the inputs.
+      direction: (n_hidden,) what of the state is shown.
+      inputs: (n_steps,).
+      low: (n_steps,) least value of the orbit at each input along the direction.
+      high: (n_steps,) largest.
+      ax: axes to draw into; new ones by default.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> from jaxfp import sweep
+      >>> path = np.linspace(0.0, 1.0, 3)[:, None]
+      >>> family = sweep(lambda p, h, u: p * h + u, 0.5, (np.zeros((1, 1)), None), inputs_path=path)
+      >>> family_inside_orbits(family, [1.0], path[:, 0], -np.ones(3), 3 * np.ones(3)).get_xlabel()
+      'input'
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    ax.fill_between(inputs, low, high, color="0.9", label="the orbit runs through")
+    bifurcation_diagram(family, direction, inputs, "input", ax)
+    ax.set(ylabel="state along the first PC of the points", title="One family of points inside the orbits")
+    return ax
+
+
+def multipliers(target: Any, values: Any, ax: Axes | None = None) -> Axes:
+    """Floquet multipliers of cycles: what one turn does to distances along and across them.
+
+    Args:
+      target: (n_cycles,) angular frequencies.
+      values: (n_cycles, n_hidden) complex, the one along the cycle first, then largest modulus first.
+      ax: axes to draw into; new ones by default.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> multipliers([0.1, 0.6], [[1.0, 0.2, 0.1], [1.0, 0.3, 0.1]]).get_yscale()
+      'log'
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    sizes = np.maximum(np.abs(np.asarray(values)), 1e-18)
+    ax.semilogy(target, sizes[:, 0], ".-", color="black", label="along the cycle")
+    for number, color in zip(range(1, min(4, sizes.shape[1])), INDEX_COLORS, strict=False):
+        ax.semilogy(target, sizes[:, number], ".-", color=color, label=f"across it, number {number}")
+    ax.set(xlabel="target angular frequency", ylabel="modulus", title="Floquet multipliers of one turn")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def distances(target: Any, radius: Any, distance: Any, ax: Axes | None = None) -> Axes:
+    """How far cycles run from the point inside them.
+
+    Args:
+      target: (n_cycles,) angular frequencies.
+      radius: (n_cycles,) root mean square distance of each from its own mean.
+      distance: (n_cycles, 2) its mean and smallest distance from the point.
+      ax: axes to draw into; new ones by default.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> distances([0.1, 0.6], [1.0, 1.0], np.ones((2, 2))).get_ylabel()
+      'distance'
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    ax.plot(target, radius, color="0.8", lw=5, label="radius of the cycle about its mean")
+    for column, name in enumerate(("mean", "smallest")):
+        ax.plot(
+            target, np.asarray(distance)[:, column], ".-", color=INDEX_COLORS[column], label=f"{name}, from the point"
+        )
+    ax.set(
+        xlabel="target angular frequency", ylabel="distance", ylim=(0, None), title="Cycles are far from their point"
+    )
+    ax.legend(fontsize=8)
     return ax
 
 
