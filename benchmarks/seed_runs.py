@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, n_seeds: int = 10) 
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(n_seeds)), help="rows of the table")
     parser.add_argument("--run", nargs="*", type=int, help="run these alone, or none (default: all seeds)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(out))
-    parser.add_argument("--weights", type=pathlib.Path, help="folder that keeps the trained weights: a run that finds its "
-                        "own there does not train again")  # fmt: skip
+    parser.add_argument("--weights", type=pathlib.Path, help="folder that keeps the trained weights: a run that "
+                        "finds its own there does not train again")  # fmt: skip
 
 
 Trained = tuple[dict[str, np.ndarray], dict[str, Any]]

@@ -8,8 +8,8 @@ __all__ = [
     "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REJECTED", "SLOW", "Audit", "Certificates", "CertifiedJacobian",
     "Cycles", "Events", "Family", "FixedPoints", "Info", "LimitCycles", "Linearization", "Modes", "NonNormality",
     "Prediction", "Report", "TaylorTerms", "Validity", "audit", "build_search", "certified_jacobian", "certify",
-    "eigenvalue", "excludes", "find_cycles", "find_fixed_points", "find_limit_cycles", "fixed_point",
-    "floquet_multipliers", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
+    "eigenvalue", "excludes", "find_cycles", "find_fixed_points", "find_fixed_points_ensemble", "find_limit_cycles",
+    "fixed_point", "floquet_multipliers", "from_arrays", "from_linen", "from_nnx", "gauss_newton_krylov", "gradient",
     "levenberg_marquardt", "linear_prediction", "linearize", "lyapunov_exponents", "newton_krylov", "non_normality",
     "q", "residual", "sample_candidates", "simulate", "spectrum", "speed", "sweep", "take", "taylor_terms",
     "tell_apart", "truncated_newton", "validity_radius",
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         validity_radius,
     )
     from jaxfp.dynamics import q, residual, simulate, speed
+    from jaxfp.ensemble import find_fixed_points_ensemble
     from jaxfp.models.adapters import from_arrays
     from jaxfp.models.flax_adapters import from_linen, from_nnx
     from jaxfp.pipeline import find_fixed_points
@@ -63,8 +64,9 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "Linearization linearize": "analysis.linearization", "Modes spectrum": "analysis.modes",
         "NonNormality non_normality": "analysis.transients",
         "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",
-        "q residual simulate speed": "dynamics", "from_arrays": "models.adapters",
-        "from_linen from_nnx": "models.flax_adapters", "find_fixed_points": "pipeline",
+        "q residual simulate speed": "dynamics", "find_fixed_points_ensemble": "ensemble",
+        "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",
+        "find_fixed_points": "pipeline",
         "Certificates CertifiedJacobian certified_jacobian certify excludes tell_apart": "proof.certificates",
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",

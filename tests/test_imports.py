@@ -15,7 +15,7 @@ MAX_LINES = 450
 # The order of the modules, file by file. A module may import from those above it, never from itself or below;
 # a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no figures and no cli.
 WRITTEN = """
-types arguments archive io checkpoints compiling program dynamics
+types arguments archive io checkpoints compiling side_by_side program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
@@ -25,7 +25,7 @@ search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.topology analysis.tracking analysis.branches analysis.following analysis.continuation
 analysis.cycles analysis.limit_cycles analysis.manifolds
-completion pipeline jslds
+completion pipeline ensemble jslds
 jaxfp
 plotting.points plotting.tasks plotting.__init__
 cli.cache cli.proofs cli.report cli.flip_flop cli.sine_training cli.sine_mechanism cli.sine_generator
