@@ -10,11 +10,11 @@ __all__ = [
     "FixedPoints", "Info", "LimitCycles", "Linearization", "MemoryGraph", "Modes", "NonNormality", "Prediction",
     "Report", "TaylorTerms", "Transitions", "Validity", "audit", "basins", "build_search", "certified_jacobian",
     "certify", "connections", "critical_amplitude", "eigenvalue", "excludes", "find_cycles", "find_fixed_points",
-    "find_limit_cycles", "fixed_point", "floquet_multipliers", "from_arrays", "from_linen", "from_nnx",
-    "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linear_prediction", "linearize", "lyapunov_exponents",
-    "memory_graph", "newton_krylov", "non_normality", "q", "residual", "sample_candidates", "simulate", "spectrum",
-    "speed", "sweep", "take", "taylor_terms", "tell_apart", "to_networkx", "transitions", "truncated_newton",
-    "validity_radius",
+    "find_fixed_points_ensemble", "find_limit_cycles", "fixed_point", "floquet_multipliers", "from_arrays",
+    "from_linen", "from_nnx", "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linear_prediction",
+    "linearize", "lyapunov_exponents", "memory_graph", "newton_krylov", "non_normality", "q", "residual",
+    "sample_candidates", "simulate", "spectrum", "speed", "sweep", "take", "taylor_terms", "tell_apart",
+    "to_networkx", "transitions", "truncated_newton", "validity_radius",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ if TYPE_CHECKING:
     from jaxfp.analysis.limit_cycles import LimitCycles, find_limit_cycles
     from jaxfp.analysis.linearization import Linearization, linearize
     from jaxfp.analysis.modes import Modes, spectrum
-    from jaxfp.analysis.responses import (
-        Basins,
-        CriticalAmplitude,
-        Transitions,
-        basins,
-        critical_amplitude,
-        transitions,
-    )
+    from jaxfp.analysis.responses import Basins, CriticalAmplitude, Transitions, basins, critical_amplitude, transitions
     from jaxfp.analysis.topology import Connections, MemoryGraph, connections, memory_graph, to_networkx
     from jaxfp.analysis.transients import NonNormality, non_normality
     from jaxfp.analysis.validity import (
@@ -46,6 +39,7 @@ if TYPE_CHECKING:
         validity_radius,
     )
     from jaxfp.dynamics import q, residual, simulate, speed
+    from jaxfp.ensemble import find_fixed_points_ensemble
     from jaxfp.models.adapters import from_arrays
     from jaxfp.models.flax_adapters import from_linen, from_nnx
     from jaxfp.pipeline import find_fixed_points
@@ -88,8 +82,9 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "Connections MemoryGraph connections memory_graph to_networkx": "analysis.topology",
         "NonNormality non_normality": "analysis.transients",
         "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",
-        "q residual simulate speed": "dynamics", "from_arrays": "models.adapters",
-        "from_linen from_nnx": "models.flax_adapters", "find_fixed_points": "pipeline",
+        "q residual simulate speed": "dynamics", "find_fixed_points_ensemble": "ensemble",
+        "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",
+        "find_fixed_points": "pipeline",
         "Certificates CertifiedJacobian certified_jacobian certify excludes tell_apart": "proof.certificates",
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",
         "gradient": "search.solvers.gradient", "levenberg_marquardt": "search.solvers.levenberg_marquardt",

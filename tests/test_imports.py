@@ -15,7 +15,7 @@ MAX_LINES = 450
 # The order of the modules, file by file. A module may import from those above it, never from itself or below;
 # a new module finds its place here first. `jaxfp` is jaxfp/__init__.py: what it offers needs no figures and no cli.
 WRITTEN = """
-types arguments archive io checkpoints compiling program dynamics
+types arguments archive io checkpoints compiling side_by_side program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
@@ -26,7 +26,7 @@ analysis.linearization analysis.modes analysis.completeness analysis.implicit an
 analysis.arrivals analysis.topology analysis.responses
 analysis.tracking analysis.branches analysis.following analysis.continuation
 analysis.cycles analysis.limit_cycles analysis.manifolds
-completion pipeline jslds
+completion pipeline ensemble jslds
 jaxfp
 plotting.points plotting.planes plotting.tasks plotting.topology plotting.__init__
 cli.cache cli.proofs cli.report cli.frame cli.flip_flop_training cli.flip_flop_mechanism cli.flip_flop

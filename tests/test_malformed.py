@@ -24,6 +24,8 @@ from jaxfp.search import wave
 KEY = jax.random.key(0)
 AFFINE = {"A": np.eye(2) / 2, "b": np.zeros(2), "B": np.ones((2, 1))}
 
+AFFINE_TWICE = {name: np.stack([array, array]) for name, array in AFFINE.items()}
+
 
 class Unhashable:
     """Callable, yet no static argument."""
@@ -190,6 +192,24 @@ FUNCTIONS = {
         "checkpoint": (None, but(THINGS, "None", "text") | {"": "", "zero byte": "a\0b", "True": True}),
         "sharding": (None, but(THINGS, "None") | {"mesh": (), "device": jax.devices()[0]}),
         "progress": (False, FLAG | {"None": None}),
+        "key": (None, but(THINGS, "None", "key") | {"legacy": jax.random.PRNGKey(0), "keys": jax.random.split(KEY)}),
+        **KIND,
+    },
+    "find_fixed_points_ensemble": {
+        "step_fn": (systems.affine, STEP | DRAWN),
+        "params": (AFFINE_TWICE, PARAMS),
+        "candidates": (np.zeros((2, 3, 2)), but(STATES, "nested", "4 axes") | {"ragged": [[0.0], [0.0, 1.0]],
+                       "none": np.zeros((2, 0, 2)), "flat": np.zeros(2), "of one": np.zeros((3, 2))}),
+        "inputs": (np.zeros(1), but(INPUTS, "flat") | {"NaNs": np.full(1, np.nan), "of one": np.zeros((3, 1)),
+                   "wide": np.zeros(7)}),
+        "solver": (None, SOLVER),
+        "max_steps": (10, COUNT | {"None": None}),
+        "tolerance": (0.0, NUMBER),
+        "slow_tolerance": (None, but(NUMBER, "None")),
+        "unique_tolerance": (None, but(NUMBER, "None")),
+        "until": ("all", WORD),
+        "bounded": (None, FLAG),
+        "chunk_size": (16, COUNT),
         "key": (None, but(THINGS, "None", "key") | {"legacy": jax.random.PRNGKey(0), "keys": jax.random.split(KEY)}),
         **KIND,
     },

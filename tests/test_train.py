@@ -191,21 +191,65 @@ def test_a_relative_directory_and_one_newest_state_only(tmp_path, monkeypatch):
     assert [path.name for path in pathlib.Path("run").iterdir()] == ["15"]
 
 
-def test_an_ensemble_in_one_program_is_its_members_trained_apart():
-    def run(key, params):
-        return train.train_steps(
-            key, noisy_step_loss, params, OPTIMIZER.init(params), OPTIMIZER, jnp.arange(CHUNK_SIZE)
-        )
+N_NETWORKS = 3
 
-    keys = jax.random.split(KEY, 3)
-    members = [small_network(seed) for seed in range(3)]
-    together = jax.jit(jax.vmap(run))(keys, jax.tree.map(lambda *leaves: jnp.stack(leaves), *members))
-    for member, (key, params) in enumerate(zip(keys, members, strict=True)):
-        alone = fit(CHUNK_SIZE, key=key, params=params)
+
+@functools.cache
+def ensemble():
+    """Keys and params of three networks."""
+    members = [small_network(seed) for seed in range(N_NETWORKS)]
+    return jax.random.split(KEY, N_NETWORKS), jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+@functools.cache
+def trained_ensemble():
+    keys, params = ensemble()
+    return fit(10, key=keys, params=params)
+
+
+def member_of(tree, member):
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[member], tree)
+
+
+def test_an_ensemble_in_one_program_is_its_members_trained_apart():
+    """Each with its own key; losses (n_networks, n_steps), and an optimizer state of each."""
+    keys, params = ensemble()
+    together = trained_ensemble()
+    assert together.losses.shape == (N_NETWORKS, 10)
+    for member in range(N_NETWORKS):
+        alone = fit(10, key=keys[member], params=member_of(params, member))
         # Batched products round differently, and Adam divides by the size of the gradient.
         np.testing.assert_allclose(together.losses[member], alone.losses, rtol=1e-4)
         for name in params:
             np.testing.assert_allclose(together.params[name][member], alone.params[name], atol=1e-4)
+        assert jax.tree.structure(together.optimizer_state) == jax.tree.structure(alone.optimizer_state)
+
+
+def test_a_network_that_diverges_changes_no_bit_of_another():
+    keys, params = ensemble()
+    broken = params | {"w_rec": params["w_rec"].at[1, 0, 0].set(jnp.nan)}
+    together = fit(10, key=keys, params=broken)
+    assert np.isnan(together.losses[1]).all()
+    for member in (0, 2):
+        assert_same_bits(member_of(together, member), member_of(trained_ensemble(), member))
+
+
+def test_an_ensemble_is_resumed_with_a_bar_in_the_same_bits(tmp_path, capsys):
+    keys, params = ensemble()
+    fit(5, key=keys, params=params, checkpoint=tmp_path)
+    resumed = fit(10, key=keys, params=params, checkpoint=tmp_path, progress=True)
+    assert_same_bits(resumed, trained_ensemble())
+    assert f"loss {np.median(resumed.losses[:, -1]):.3g}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="holds another run"):
+        fit(10, key=keys[:2], params=jax.tree.map(lambda x: x[:2], params), checkpoint=tmp_path)
+
+
+def test_an_ensemble_needs_params_for_each_key():
+    keys, params = ensemble()
+    with pytest.raises(ValueError, match=r"params\['w_in'\] must have a leading axis of 3 networks, .* got \(8, 2\)"):
+        fit(1, key=keys, params=params | {"w_in": jnp.zeros((8, 2))})
+    with pytest.raises(ValueError, match=r"loss_fn must return a scalar, got an array of shape \(8, 8\)"):
+        fit(1, key=keys, params=params, loss_fn=lambda params, key: params["w_rec"])
 
 
 def test_a_second_run_compiles_nothing():

@@ -6,10 +6,12 @@ Step i draws its data from fold_in(key, i) and nothing else, so what step i does
   updates_i, s_{i+1} = optimizer.update(g_i, s_i, params_i);    params_{i+1} = params_i + updates_i
 
 `train_steps` is that, traceable; `fit` runs it on the host in chunks, between which it reports and saves. The chunks
-are the same with and without progress and checkpoints, so neither changes a bit of the result.
+are the same with and without progress and checkpoints, so neither changes a bit of the result. Given many keys and
+params with a leading axis, it trains an ensemble of networks in one program, `train_steps` under `vmap`.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -34,6 +36,8 @@ class FitResult(NamedTuple):
       params: pytree like the one training began with.
       optimizer_state: what the optimizer would go on from.
       losses: array of shape (n_steps,), the loss in each step, before its update. NaN from some step on: it diverged.
+
+    Of an ensemble, everything has a leading axis n_networks.
     """
 
     params: Params
@@ -100,24 +104,25 @@ def fit(
     was not. A later call with a larger `n_steps` prolongs it.
 
     Args:
-      key: typed PRNG key of the whole run; step i uses fold_in(key, i).
-      loss_fn: `(params, key) -> loss`, a scalar; draws its data from the key. A named function: a fresh lambda in each
-        call compiles again.
-      params: pytree of float arrays to begin with.
+      key: typed PRNG key of the whole run; step i uses fold_in(key, i). Or (n_networks,) keys: an ensemble, each
+        network trained as it would be alone, all in one program; a network that diverges leaves the others alone.
+      loss_fn: `(params, key) -> loss` of one network, a scalar; draws its data from the key. A named function: a fresh
+        lambda in each call compiles again.
+      params: pytree of float arrays to begin with; of an ensemble, each with a leading axis n_networks.
       optimizer: optax gradient transformation.
       n_steps: number of steps, at least 1.
       chunk_size: steps from one report and save to the next; compiled once, and once more for a shorter last chunk.
       checkpoint: directory for the newest state (orbax-checkpoint, which replaces it as a whole or not at all), made if
         missing; None saves nothing. It knows its run by key, initial params and optimizer state shapes: a change of
         `loss_fn` or of a learning rate alone is not seen.
-      progress: show a bar.
+      progress: show a bar, with the newest loss; of an ensemble, the median.
 
     Returns:
-      FitResult with `losses` (n_steps,), the resumed part included.
+      FitResult with `losses` (n_steps,) or (n_networks, n_steps), the resumed part included.
 
     Raises:
-      ValueError: if a number is out of range, `loss_fn` does not return a scalar, or `checkpoint` holds another run or
-        more than `n_steps` steps.
+      ValueError: if a number is out of range, `loss_fn` does not return a scalar, `params` lack the axis of the keys,
+        or `checkpoint` holds another run or more than `n_steps` steps.
 
     Example:
       >>> def distance(params, key):
@@ -129,33 +134,55 @@ def fit(
     if n_steps < 1 or chunk_size < 1:
         raise ValueError(f"n_steps and chunk_size must be at least 1, got {n_steps} and {chunk_size}.")
     params = jax.tree.map(jnp.asarray, params)
-    loss_shape = jax.eval_shape(loss_fn, params, key).shape
-    if loss_shape != ():
-        raise ValueError(f"loss_fn must return a scalar, got an array of shape {loss_shape}.")
+    networks = jnp.shape(key)  # () or (n_networks,)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params) if networks else ():
+        if leaf.shape[:1] != networks:
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} must have a leading axis of {networks[0]} networks, as many as "
+                f"there are keys, got {leaf.shape}."
+            )
+    loss_shape = jax.eval_shape(jax.vmap(loss_fn) if networks else loss_fn, params, key).shape
+    if loss_shape != networks:
+        raise ValueError(f"loss_fn must return a scalar, got an array of shape {loss_shape[len(networks) :]}.")
 
-    result = FitResult(params, optimizer.init(params), np.zeros(0))
+    start = (jax.vmap(optimizer.init) if networks else optimizer.init)(params)
+    result = FitResult(params, start, np.zeros((*networks, 0)))
+    train_chunk = _train_chunks if networks else _train_chunk
     with _open_checkpoint(checkpoint) as saved, _open_bar(n_steps, progress) as show:
         run = _fingerprint(key, params)
         result = _restore(saved, result, run, n_steps)
-        losses = [result.losses] if len(result.losses) else []
-        first = len(result.losses)
+        first = _n_done(result)
+        losses = [result.losses] if first else []
         if first:
-            show(first, float(result.losses[-1]))
+            show(first, float(np.median(result.losses[..., -1])))
         while first < n_steps:
             # Boundaries are multiples of chunk_size wherever a run was stopped: resuming runs the same programs.
             last = min(first - first % chunk_size + chunk_size, n_steps)
-            chunk = _train_chunk(
-                key, loss_fn, result.params, result.optimizer_state, optimizer, jnp.arange(first, last)
-            )
+            chunk = train_chunk(key, loss_fn, result.params, result.optimizer_state, optimizer, jnp.arange(first, last))
             losses.append(np.asarray(chunk.losses))
-            result = chunk._replace(losses=np.concatenate(losses))
+            result = chunk._replace(losses=np.concatenate(losses, axis=-1))
             _save(saved, result, run)
-            show(last, float(result.losses[-1]))
+            show(last, float(np.median(result.losses[..., -1])))
             first = last
     return result
 
 
 _train_chunk = jax.jit(train_steps, static_argnames=("loss_fn", "optimizer"))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 4))
+def _train_chunks(
+    keys: jax.Array, loss_fn: LossFn, params: Params, states: Any, optimizer: Any, steps: jax.Array
+) -> FitResult:
+    def one(key: jax.Array, params: Params, state: Any) -> FitResult:
+        return train_steps(key, loss_fn, params, state, optimizer, steps)
+
+    return jax.vmap(one)(keys, params, states)
+
+
+def _n_done(result: FitResult) -> int:
+    """Steps taken so far."""
+    return result.losses.shape[-1]
 
 
 @contextlib.contextmanager
@@ -204,7 +231,7 @@ def _save(saved: Any, result: FitResult, run: np.ndarray) -> None:
         return
     import orbax.checkpoint as ocp
 
-    saved.save(len(result.losses), args=ocp.args.StandardSave(_named_arrays(result, run)))
+    saved.save(_n_done(result), args=ocp.args.StandardSave(_named_arrays(result, run)))
 
 
 def _restore(saved: Any, start: FitResult, run: np.ndarray, n_steps: int) -> FitResult:
@@ -215,7 +242,9 @@ def _restore(saved: Any, start: FitResult, run: np.ndarray, n_steps: int) -> Fit
     if newest > n_steps:
         raise ValueError(f"n_steps must be at least the {newest} steps in checkpoint {saved.directory}, got {n_steps}.")
     # Shapes are compared before anything is read: orbax's own failure leaves threads that complain at exit.
-    wanted = {name: array.shape for name, array in _named_arrays(start, run).items()} | {"losses": (newest,)}
+    wanted = {name: array.shape for name, array in _named_arrays(start, run).items()} | {
+        "losses": (*start.losses.shape[:-1], newest)
+    }
     stored = {name: tuple(array.shape) for name, array in saved.item_metadata(newest).tree.items()}
     if wanted != stored:
         name = max(name for name in wanted | stored if wanted.get(name) != stored.get(name))
