@@ -23,7 +23,7 @@ search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylo
 search.engine search.dedupe search.polish search.zeros search.minima search.judgment search.known search.settling
 search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
-analysis.topology analysis.tracking analysis.branches analysis.following analysis.continuation
+analysis.topology analysis.stability analysis.tracking analysis.branches analysis.following analysis.continuation
 analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline jslds
 jaxfp
