@@ -8,7 +8,9 @@ random and xi_k random signs). In each condition, a direction of pattern space d
 `find_fixed_points` with --candidates states around mixtures of the patterns for each input of each condition: "all",
 one wave, which misses saddles, and "complete", with seeded waves. They are run for the first --searched conditions,
 and their time is multiplied by how many more there are. "sweep" is one search at zero input, until "complete", and
-`sweep` from there, all conditions at once, without and with the stability of each point.
+`sweep` from there, all conditions at once, with the stability of each point, which is the default; "no_stability" does
+without. Sides take turns: after the searches of each condition the whole sweep is run both ways, and the medians of
+these are reported. Programs are compiled before.
 
 Quality, in the conditions searched: of the points that the complete searches found, how many the sweep has, and the
 reverse; and in all, `wrong` counts points of the sweep that are none, and `swapped` those that, followed from the last
@@ -19,6 +21,7 @@ RESULTS/sweeps.jsonl gets one line a run, with device, versions and seed.
 
 import argparse
 import json
+import os
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -52,9 +55,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--candidates", type=int, default=256, metavar="K")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="of the sweep; searches, and stability, are run once, warm"
-    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmark_results"), metavar="RESULTS")
     row = measured(parser.parse_args(argv))
     out = parser.parse_args(argv).out
@@ -102,29 +102,32 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         family = jaxfp.sweep(step, params, (hidden, None), inputs_path=own, stability=stability)
         return family, np.repeat(np.arange(options.conditions), len(first.hidden))
 
-    def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
-        began = time.perf_counter()
-        result = run()
-        return time.perf_counter() - began, result
-
-    searched = paths[: options.searched]
-    separate, factor = {}, len(paths) / len(searched)
-    for until in ("all", "complete"):
-        search(paths[0, -1], until)
-        separate[until] = seconds(lambda until=until: [[search(u, until) for u in path] for path in searched])
-    swept(False)
-    runs = [seconds(lambda: swept(False)) for _ in range(options.repeats)]
-    median = float(np.median([run[0] for run in runs]))
-    with_stability, (family, condition) = seconds(lambda: swept(True))
-    theirs = {f"separate_{until}_s": factor * taken for until, (taken, _) in separate.items()}
+    for warm in (lambda: search(paths[0, -1], "all"), lambda: search(paths[0, -1]), lambda: swept(True)):
+        warm()
+    taken: dict[str, list[float]] = {"separate_all": [], "separate_complete": [], "sweep": [], "sweep_no_stability": []}
+    found: dict[str, list[Any]] = {name: [] for name in taken}
+    for path in paths[: options.searched]:
+        runs: dict[str, Callable[[], Any]] = {
+            "separate_all": lambda path=path: [search(u, "all") for u in path],
+            "separate_complete": lambda path=path: [search(u) for u in path],
+            "sweep": lambda: swept(True),
+            "sweep_no_stability": lambda: swept(False),
+        }
+        for name, run in runs.items():
+            began = time.perf_counter()
+            found[name].append(run())
+            taken[name].append(time.perf_counter() - began)
+    family, condition = found["sweep"][-1]
+    separate = {name: len(paths) * float(np.mean(taken[name])) for name in ("separate_all", "separate_complete")}
+    ours = {name: float(np.median(taken[name])) for name in ("sweep", "sweep_no_stability")}
     return {
-        "units": options.units, "inputs": options.inputs, "conditions": options.conditions, "searched": len(searched),
-        "patterns": options.patterns, "strength": options.strength, "candidates": options.candidates,
-        "seed": options.seed, **theirs, "sweep_s": median, "sweep_spread_s": float(np.ptp([run[0] for run in runs])),
-        "sweep_with_stability_s": with_stability,
-        **{name.replace("separate", "times_faster_than")[:-2]: taken / median for name, taken in theirs.items()},
-        "points_of_all": sum((p.status == jaxfp.FIXED).sum().item() for row in separate["all"][1] for p in row),
-        **quality(params, separate["complete"][1], family, condition, paths), **io.environment(),
+        "units": options.units, "inputs": options.inputs, "conditions": options.conditions,
+        "searched": options.searched, "patterns": options.patterns, "strength": options.strength,
+        "candidates": options.candidates, "seed": options.seed, "cores": len(os.sched_getaffinity(0)),
+        **{f"{name}_s": seconds for name, seconds in (separate | ours).items()}, "seconds": taken,
+        **{f"{mine}_times_faster_than_{theirs}": separate[theirs] / ours[mine] for mine in ours for theirs in separate},
+        "points_of_all": sum((p.status == jaxfp.FIXED).sum().item() for row in found["separate_all"] for p in row),
+        **quality(params, found["separate_complete"], family, condition, paths), **io.environment(),
     }  # fmt: skip
 
 

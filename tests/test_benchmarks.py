@@ -380,7 +380,7 @@ def test_gemm_floor_times_search_and_products(tmp_path):
 
 
 def test_sweeps_find_what_searches_find_and_keep_identities(tmp_path, capsys):
-    sizes = ["--units", "12", "--inputs", "4", "--conditions", "2", "--searched", "1", "--repeats", "1"]
+    sizes = ["--units", "12", "--inputs", "4", "--conditions", "2", "--searched", "1"]
     sweeps.main([*sizes, "--candidates", "32", "--out", str(tmp_path)])
     [row] = lines(tmp_path / "sweeps.jsonl")
     assert row["of_these_swept"] == row["points_of_searches"] == row["points_of_sweep"] == row["of_these_searched"] > 0

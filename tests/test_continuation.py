@@ -50,6 +50,11 @@ def hopf_flow(params, hidden, inputs):
     return jnp.stack([grows * x - y, x + grows * y])
 
 
+def gain(params, hidden, inputs):
+    """One step: h' = tanh(g W h)."""
+    return jnp.tanh(params["g"] * (params["W"] @ hidden))
+
+
 def rotation(n):
     return np.linalg.qr(np.random.default_rng(n).normal(size=(n, n)))[0] if n > 1 else np.eye(1)
 
@@ -147,6 +152,22 @@ def test_neimark_sacker(n, samples):
     assert abs(family.events.eigenvalue[0] - np.exp(1j * ANGLE)) < 1e-8
     away = np.abs(path) > 1e-9
     assert (family.unstable_at_path[0, away] == 2 * (path[away] > 0)).all()
+
+
+def test_every_crossing_of_a_large_network():
+    """At 0 the Jacobian is g W: each of its eigenvalues crosses at g = 1/|lambda|, in its own way."""
+    n, path = 96, np.array([0.85, 1.1])
+    W = np.random.default_rng(5).normal(size=(n, n)) / np.sqrt(n)
+    family = jaxfp.sweep(gain, {"g": 0.85, "W": W}, (np.zeros((1, n)), None), params_path={"g": path, "W": W})
+    values = np.linalg.eigvals(W)
+    values = values[(values.imag >= 0) & (np.abs(1 / np.abs(values) - 0.975) < 0.125)]
+    values = values[np.argsort(-np.abs(values))]
+    assert len(values) > 8
+    kinds = np.where(values.imag > 0, "neimark-sacker", np.where(values.real > 0, "branch", "flip"))
+    assert set(kinds) == {"neimark-sacker", "branch", "flip"}
+    assert family.events.kind.tolist() == kinds.tolist()
+    np.testing.assert_allclose(a_of(family, path), 1 / np.abs(values), atol=1e-8)
+    np.testing.assert_allclose(family.events.eigenvalue, values / np.abs(values), atol=1e-8)
 
 
 def test_hopf_and_fold_of_flows():

@@ -24,7 +24,7 @@ search.engine search.dedupe search.polish search.zeros search.minima search.judg
 search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.arrivals analysis.topology analysis.responses
-analysis.tracking analysis.branches analysis.following analysis.continuation
+analysis.stability analysis.tracking analysis.branches analysis.following analysis.continuation
 analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline ensemble jslds
 jaxfp

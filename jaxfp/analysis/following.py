@@ -14,11 +14,11 @@ together, there was no event: the step had jumped to another curve, and is halve
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxfp.analysis import tracking
+from jaxfp.analysis import stability, tracking
 from jaxfp.analysis.branches import Sheet, Trace
 from jaxfp.analysis.tracking import Lane, Path, Proposal
 from jaxfp.types import Kind, StepFn
@@ -114,9 +114,9 @@ def follow(
         now = np.flatnonzero(lanes.active)
         step, lands = _plan(problem, lanes, now)
         proposal = _propose(problem, lanes, now, step, lands)
-        eigenvalues = _eigenvalues(problem, proposal.jacobian)
         over = np.maximum(proposal.place[:, -1] - lanes.segment[now] - 1, lanes.segment[now] - proposal.place[:, -1])
         believed = proposal.believed & (over <= np.where(lanes.free[now], _OVER, _BRACKET))
+        eigenvalues = _eigenvalues(problem, proposal.jacobian, believed, stability.deciding)
         events = _find_events(problem, lanes, now, step, lands, proposal, eigenvalues, believed)
         for i, lane in enumerate(now):
             if believed[i]:
@@ -141,10 +141,10 @@ def _begun(
         np.ones(n_lanes, bool),
     )  # fmt: skip
     first = _propose(problem, lanes, np.arange(n_lanes), np.zeros(n_lanes), np.ones(n_lanes, bool))
-    lanes.eigenvalues = _eigenvalues(problem, first.jacobian)
     # A point given to half the digits is near its curve; farther off it may be near any.
     near = first.error <= np.sqrt(_SAME) * (1 + np.linalg.norm(hidden, axis=1))
     lanes.active = first.converged & near
+    lanes.eigenvalues = _eigenvalues(problem, first.jacobian, lanes.active, stability.deciding)
     n_unstable = _count(problem, lanes.eigenvalues)
     traces = []
     for i in range(n_lanes):
@@ -179,25 +179,20 @@ def _propose(problem: Problem, lanes: _Lanes, now: np.ndarray, step: np.ndarray,
     return tracking.propose(problem.step_fn, problem.kind, problem.path, lane)
 
 
-def _eigenvalues(problem: Problem, jacobian: np.ndarray) -> np.ndarray:
-    """Of J, least stable first; (n_lanes, 0) where they are not wanted."""
+def _eigenvalues(problem: Problem, jacobian: np.ndarray, wanted: np.ndarray, which: Any) -> np.ndarray:
+    """Of J, of the lanes wanted, 0 for the others; (n_lanes, 0) without stability."""
     if not problem.stability:
         return np.zeros((len(jacobian), 0), complex)
-    finite = np.isfinite(jacobian).all(axis=(1, 2), keepdims=True)
-    matrix = np.where(finite, jacobian, 0.0)
-    if problem.kind == "map":
-        matrix = matrix + np.eye(jacobian.shape[-1])
-    values = np.linalg.eigvals(matrix).astype(complex)
-    return np.take_along_axis(values, np.argsort(-_beyond(problem, values), axis=1, kind="stable"), axis=1)
-
-
-def _beyond(problem: Problem, eigenvalues: np.ndarray) -> np.ndarray:
-    """How far beyond the border of stability."""
-    return np.abs(eigenvalues) - 1 if problem.kind == "map" else eigenvalues.real
+    values = np.zeros(jacobian.shape[:2], complex)
+    rows = wanted & np.isfinite(jacobian).all(axis=(1, 2))
+    identity = np.eye(jacobian.shape[-1]) if problem.kind == "map" else 0.0
+    values[rows] = which(jacobian[rows] + identity, problem.kind)
+    return values
 
 
 def _count(problem: Problem, eigenvalues: np.ndarray) -> np.ndarray:
-    return (_beyond(problem, eigenvalues) > 0).sum(axis=1) if problem.stability else np.full(len(eigenvalues), -1)
+    unstable = stability.beyond(eigenvalues, problem.kind) > 0
+    return unstable.sum(axis=1) if problem.stability else np.full(len(eigenvalues), -1)
 
 
 def _find_events(
@@ -249,7 +244,9 @@ def _locate(
         """Positive before the event, negative after it."""
         with np.errstate(over="ignore", invalid="ignore"):
             det = sign * lanes.sign[now] * np.exp(np.minimum(log_size - lanes.log_size[now], 50.0))
-        border = 0 * det if not problem.stability else _beyond(problem, eigenvalues)[each, rank % eigenvalues.shape[1]]
+        border = 0 * det
+        if problem.stability:
+            border = stability.beyond(eigenvalues[each, rank % eigenvalues.shape[1]], problem.kind)
         border = np.where(grows, -border, border)
         return np.where(test == "turn", tangent[:, -1] * np.sign(slope), np.where(test == "det", det, border))
 
@@ -257,23 +254,23 @@ def _locate(
     at_low = value(lanes.sign[now], lanes.log_size[now], lanes.tangent[now], lanes.eigenvalues[now])
     at_high, part = np.zeros(len(now)), np.ones(len(now))
     place_low, place_high = lanes.place[now], lanes.place[now] + np.inf
-    values = np.zeros((len(now), lanes.eigenvalues.shape[1]), complex)
+    jacobian_high = np.full((len(now), *2 * (lanes.place.shape[1] - 1,)), np.nan)
     last = np.zeros(len(now))
     for number in range(_N_LOCATE):
         some = np.flatnonzero((high - low) * step > _BRACKET)
         if not len(some):
             break
         proposal = _propose(problem, lanes, now, step * part, lands)
-        eigenvalues = _eigenvalues(problem, proposal.jacobian)
-        new = value(proposal.sign, proposal.log_size, proposal.tangent, eigenvalues)
         open_ = (high - low) * step > _BRACKET
+        eigenvalues = _eigenvalues(problem, proposal.jacobian, open_ & (test == "border"), stability.eigenvalues)
+        new = value(proposal.sign, proposal.log_size, proposal.tangent, eigenvalues)
         well = open_ & proposal.converged & np.isfinite(new)
         before, after = well & (new > 0), well & (new <= 0)
         low, at_low = np.where(before, part, low), np.where(before, new, at_low)
         high, at_high = np.where(after, part, high), np.where(after, new, at_high)
         place_low = np.where(before[:, None], proposal.place, place_low)
         place_high = np.where(after[:, None], proposal.place, place_high)
-        values = np.where(after[:, None], eigenvalues, values)
+        jacobian_high = np.where(after[:, None, None], proposal.jacobian, jacobian_high)
         at_high = np.where(before & (last > 0), at_high / 2, at_high)
         at_low = np.where(after & (last < 0), at_low / 2, at_low)
         last = np.where(before, 1.0, np.where(after, -1.0, 0.0))
@@ -291,6 +288,7 @@ def _locate(
     border = 1.0 if problem.kind == "map" else 0.0
     crossing = np.full(len(now), border + 0j)
     if problem.stability:
+        values = _eigenvalues(problem, jacobian_high, sound, stability.eigenvalues)
         of_border = values[each, rank % values.shape[1]]
         at_one = values[each, np.abs(values - border).argmin(axis=1)]
         crossing = np.where(test == "border", of_border.real + 1j * np.abs(of_border.imag), at_one)

@@ -28,7 +28,7 @@ from jax.scipy.linalg import lu_solve
 from jaxfp import compiling, dynamics
 from jaxfp.types import Kind, Params, StepFn
 
-_SIZES = (4, 16, 64)  # lanes that a program is compiled for
+_SIZES = (64, 16, 4)  # lanes that a program is compiled for
 _N_CORRECTIONS = 12
 
 
@@ -125,7 +125,7 @@ def propose(step_fn: StepFn, kind: Kind, path: Path, lanes: Lane) -> Proposal:
     inputs = path.inputs
     while start < n_lanes:
         left = n_lanes - start
-        size = next((size for size in _SIZES if size >= left), _SIZES[-1])
+        size = next((size for size in _SIZES if 4 * left >= 3 * size), _SIZES[-1])  # little of it filled up
         rows = np.minimum(np.arange(start, start + size), n_lanes - 1)  # the last one fills up
         some = Lane(*(np.asarray(x)[rows] for x in lanes))
         ends = None
