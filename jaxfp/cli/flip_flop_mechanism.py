@@ -192,7 +192,7 @@ def show(console: Console, summary: dict[str, Any]) -> None:
     apart = ", ".join(f"{n} by {d} bit{'s' * (d != '1')}" for d, n in edges["by_hamming_distance"].items()) or "none"
     console.print(
         f"Memories joined by a saddle with one unstable dimension, by how much they differ: {apart}. Of "
-        f"{edges['one_bit_edges_of_the_cube']} pairs that differ in one bit {edges['distinct_with_one_bit']} are joined."
+        f"{edges['one_bit_edges_of_the_cube']} pairs that differ in one bit, {edges['distinct_with_one_bit']} are."
     )
     console.print(f"Single pulses lead where the task asks in {table['right']} of {table['of']} cases.")
     if pulses["bracketed"]:
@@ -254,11 +254,13 @@ def draw(
     edges: Any = [] if mechanism.joined.distance is None else mechanism.joined.distance
     files.append(report.save_figure(out / "edges.png", lambda ax: plotting.edge_distances(edges, ax)))
     table, names = mechanism.table, [*codes, "?"]
-    reached = [[names[target] for target in row] for row in table.target]
-    memories, lines = [codes[row] for row in table.memory], _line_names(mechanism.pulses)
+    order = sorted(range(len(table.memory)), key=lambda row: codes[table.memory[row]])
+    reached = [[names[target] for target in table.target[row]] for row in order]
+    memories, lines = [codes[table.memory[row]] for row in order], _line_names(mechanism.pulses)
+    right = mechanism.right[order]
     files.append(
         report.save_figure(
-            out / "truth_table.png", lambda ax: plotting.truth_table(reached, mechanism.right, memories, lines, ax)
+            out / "truth_table.png", lambda ax: plotting.truth_table(reached, right, memories, lines, ax)
         )
     )
     sweeps = mechanism.sweeps
