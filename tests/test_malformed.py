@@ -110,7 +110,7 @@ TRACED = {
         THINGS | {"more": jaxfp.spectrum(np.zeros((2, 2, 2))), "no vectors": HALVES._replace(verdict=None)},
     ),
     "max_steps": (10, COUNT | {"None": None}),
-    **KIND,
+    "kind": (None, but(WORD, "None")),
 }  # fmt: skip
 PULSES = (
     THINGS | ARRAYS | {"flat": np.ones((1, 1)), "no time": np.ones((1, 0, 1)), "infinite": np.full((1, 1, 1), np.inf)}
