@@ -122,6 +122,19 @@ def test_main_job_finds_all_points(main_job):
     assert said["search"]["counts"]["FIXED"] + said["search"]["counts"]["SLOW"] == 256
 
 
+def test_main_job_explains_the_memory(main_job):
+    """T5, T6: the cube's edges, the task's truth table, and critical pulses that lead to the saddles."""
+    said = main_job.report["topology"]
+    assert said["edges"]["by_hamming_distance"] == {"1": 12}
+    assert said["edges"]["distinct_with_one_bit"] == 12
+    assert (said["truth_table"]["right"], said["truth_table"]["of"]) == (48, 48)
+    assert said["critical_pulses"]["to_the_saddle_between"] == said["critical_pulses"]["of"] == 24
+    assert len(said["connections"]) >= 24 + 6 * 2
+    printed = " ".join(main_job.printed.split())
+    assert "12 by 1 bit. Of 12 pairs that differ in one bit, 12 are." in printed
+    assert "where the task asks in 48 of 48 cases" in printed
+
+
 def test_main_job_says_with_what(main_job):
     said = main_job.report
     assert said["command"] == "flip-flop"
@@ -137,6 +150,7 @@ def test_main_job_says_with_what(main_job):
 def test_main_job_writes_its_files(main_job):
     out, said = main_job.out, main_job.report
     figures = {"state_space.png", "eigenvalues.png", "q.png", "discovery.png", "trial.png"}
+    figures |= {"connections.png", "edges.png", "truth_table.png", "approach.png", "critical_pulse.png"}
     assert {file.name for file in out.iterdir()} == {"fixed_points.npz", "report.json", *figures}
     for name in figures:
         with Image.open(out / name) as image:
@@ -167,8 +181,11 @@ def test_tables_fit_a_terminal_of_80_columns(main_job):
         "unstable", "points", "hits", "max q", "|eigenvalue|", "timescale", "verdicts",
     ]  # fmt: skip
     rows = [line.strip("│").split("│") for line in lines if line.startswith("│")]
-    assert [[cell.strip() for cell in row[:2] + row[6:]] for row in rows] == [
+    assert [[cell.strip() for cell in row[:2] + row[6:]] for row in rows[:4]] == [
         ["0", "8", "8 stable"], ["1", "12", "12 unstable"], ["2", "6", "6 unstable"], ["3", "1", "1 unstable"],
+    ]  # fmt: skip
+    assert [[cell.strip() for cell in row] for row in rows[4:]] == [
+        ["1", "12", "24", "24", "0", "0"], ["2", "6", "384", "384", "0", "0"], ["3", "1", "64", "64", "0", "0"],
     ]  # fmt: skip
 
 

@@ -97,6 +97,33 @@ AXES = but(THINGS | ARRAYS, "complex", "4 axes") | {"integers": np.zeros(2, int)
 KIND = {"kind": ("map", WORD)}
 KRYLOV = {"n_vectors": (8, COUNT | {"None": None}), "damping": (0.01, POSITIVE)}
 
+POINTS = THINGS | {
+    "triple": (1, 2, 3), "flat": (np.zeros(2), None), "inputs": (np.zeros((1, 2)), np.zeros((2, 1))),
+    "texts": (np.full((1, 2), "a"), None), "Nones": (None, None), "ragged": ([[1], [1, 2]], None),
+    "NaN": (np.full((1, 2), np.nan), None),
+}  # fmt: skip
+HALVES = jaxfp.spectrum(np.eye(2)[None] / 2)
+TRACED = {
+    "step_fn": (systems.affine, STEP),
+    "params": (AFFINE, PARAMS),
+    "points": ((np.zeros((1, 2)), None), POINTS),
+    "modes": (
+        HALVES,
+        THINGS | {"more": jaxfp.spectrum(np.zeros((2, 2, 2))), "no vectors": HALVES._replace(verdict=None)},
+    ),
+    "max_steps": (10, COUNT | {"None": None}),
+    "kind": (None, but(WORD, "None")),
+}  # fmt: skip
+PULSES = (
+    THINGS | ARRAYS | {"flat": np.ones((1, 1)), "no time": np.ones((1, 0, 1)), "infinite": np.full((1, 1, 1), np.inf)}
+)
+ROW = np.zeros(1, int)
+GRAPH = {
+    "graph": (jaxfp.Connections(ROW, ROW, ROW + jaxfp.REACHED, np.zeros((1, 2)), np.ones(1), ROW + 1, ROW + 2,
+              np.zeros((1, 2)), ROW), THINGS | {"tuple": (1, 2)}),
+    "codes": (["+"], but(THINGS, "None", "text") | {"ragged": ["+", "++"], "flat": np.zeros(1)}),
+}  # fmt: skip
+
 # Right values and wrong ones of every argument of every public function.
 FUNCTIONS = {
     "residual": POINTWISE | KIND,
@@ -237,6 +264,25 @@ FUNCTIONS = {
                    "flat": np.zeros((2, 2))}),
         "kind": (None, but(WORD, "None")),
         "bounded": (None, FLAG),
+    },
+    "connections": TRACED | {
+        "n_samples": (2, COUNT | {"None": None, "1": 1, "odd": 3}),
+        "key": (None, but(THINGS, "None", "key") | {"legacy": jax.random.PRNGKey(0), "keys": jax.random.split(KEY)}),
+    },
+    "memory_graph": GRAPH,
+    "to_networkx": GRAPH,
+    "transitions": TRACED | {"pulses": (np.ones((1, 1, 1)), PULSES), "dt": (1.0, POSITIVE)},
+    "basins": TRACED | {
+        "starts": (np.zeros((3, 2)), but(THINGS | ARRAYS, "3") | {"wide": np.zeros((3, 5)), "none": np.zeros((0, 2)),
+                   "flat": np.zeros(2), "ragged": [[0.0], [0.0, 1.0]]}),
+        "inputs": (np.zeros(1), INPUTS),
+    },
+    "critical_amplitude": TRACED | {
+        "memory": ([0], THINGS | {"beyond": [1], "before": [-1], "floats": [0.0], "matrix": [[0]], "booleans": [True]}),
+        "pulses": (np.ones((1, 1, 1)), PULSES | {"more": np.ones((2, 1, 1))}),
+        "low": (0.0, NUMBER | {"more": 2.0}),
+        "high": (1.0, POSITIVE),
+        "dt": (1.0, POSITIVE),
     },
     "take": {
         "rows": (jaxfp.Linearization(np.zeros((3, 2, 2)), None), THINGS | {"array": np.zeros((3, 2)),

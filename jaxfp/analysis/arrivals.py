@@ -224,6 +224,8 @@ def _radii(
         J, identity = jacobian[row], np.eye(n)
         P = solve_discrete_lyapunov(J.T, identity) if kind == "map" else solve_continuous_lyapunov(J.T, -identity)
         least, most = np.linalg.eigvalsh((P + P.T) / 2)[[0, -1]]
+        if not least > 0:  # not stable, whatever the modes given say of it
+            continue
         bent = _CURVATURE_SAFETY * most**2 * 2 * second.max() / least
         size = 1 + np.linalg.norm(hidden[row])
         radius[row] = min(_EPS**0.5 * size * (least / most) ** 0.5, 1 / bent if bent else np.inf)

@@ -136,6 +136,7 @@ def connections(
     land = arrivals.read(step_fn, params, points, modes, kind)
     saddles = map(int, np.flatnonzero(land.unstable))
     ways = {row: _directions(land.jacobian[row], land.kind, n_samples, key) for row in saddles}
+    ways = {row: way for row, way in ways.items() if len(way)}
     source = np.repeat(np.array(list(ways), int), [len(way) for way in ways.values()])
     direction = np.concatenate([*ways.values(), np.zeros((0, land.hidden.shape[1]))])
     inputs = None if land.inputs is None else land.inputs[source]
@@ -291,7 +292,7 @@ def _bits(codes: Any, n_points: int) -> np.ndarray:
     """(n_points or more, n_bits) characters or numbers."""
     wanted = f"one of each of {n_points} points at least, strings of one length or (n_points, n_bits)"
     try:
-        array = np.array([list(code) for code in codes])
+        array = np.array([list(code) for code in codes]) if n_points else np.zeros((0, 0), int)
     except (TypeError, ValueError) as error:
         raise ValueError(f"codes must be {wanted}, got {given.came(codes)}.") from error
     if array.ndim != 2 or len(array) < n_points or array.dtype.kind not in "Uiubf":

@@ -191,7 +191,7 @@ def show(console: Console, summary: dict[str, Any]) -> None:
     apart = ", ".join(f"{n} by {d} bit{'s' * (d != '1')}" for d, n in edges["by_hamming_distance"].items()) or "none"
     console.print(
         f"Memories joined by a saddle with one unstable dimension, by how much they differ: {apart}. Of "
-        f"{edges['one_bit_edges_of_the_cube']} pairs that differ in one bit {edges['distinct_with_one_bit']} are."
+        f"{edges['one_bit_edges_of_the_cube']} pairs that differ in one bit, {edges['distinct_with_one_bit']} are."
     )
     console.print(f"Single pulses lead where the task asks in {table['right']} of {table['of']} cases.")
     if pulses["bracketed"]:
@@ -251,12 +251,12 @@ def figures(
     edges: Any = [] if mechanism.joined.distance is None else mechanism.joined.distance
     drawings.append(report.Drawing("edges.png", lambda ax: plotting.edge_distances(edges, ax)))
     table, names = mechanism.table, [*codes, "?"]
-    reached = [[names[target] for target in row] for row in table.target]
-    memories, lines = [codes[row] for row in table.memory], _line_names(mechanism.pulses)
+    order = sorted(range(len(table.memory)), key=lambda row: codes[table.memory[row]])
+    reached = [[names[target] for target in table.target[row]] for row in order]
+    memories, lines = [codes[table.memory[row]] for row in order], _line_names(mechanism.pulses)
+    right = mechanism.right[order]
     drawings.append(
-        report.Drawing(
-            "truth_table.png", lambda ax: plotting.truth_table(reached, mechanism.right, memories, lines, ax)
-        )
+        report.Drawing("truth_table.png", lambda ax: plotting.truth_table(reached, right, memories, lines, ax))
     )
     sweeps = mechanism.sweeps
     done = np.flatnonzero(np.isfinite(sweeps.amplitude) & (sweeps.saddle >= 0))

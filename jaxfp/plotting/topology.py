@@ -149,7 +149,7 @@ def amplitude_sweep(
     ax.plot([], color=INDEX_COLORS[2], label="above")
     ax.set_yticks([-1, 1], list(names))
     ax.set(xlabel="time (steps)", ylabel="memory", title="Pulses just too weak and just strong enough")
-    ax.legend(fontsize=8, loc="center left")
+    ax.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.3))
     return ax
 
 
