@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(seeds=None)
     parser.add_argument("--cells", nargs="+", default=sorted(flip_flop.CELLS), choices=sorted(flip_flop.CELLS))
     parser.add_argument("--n-hidden", type=int, help="units (default: that of the packaged network)")
+    parser.add_argument("--n-bits", type=int, default=3, help="lines of the task")
     parser.add_argument("--n-steps", type=int, help="training steps (default: the recipe's)")
     parser.add_argument("--candidates", type=int, default=1024)
     arguments = parser.parse_args(argv)
@@ -70,7 +71,7 @@ def one_run(cell: Any, seed: int, arguments: argparse.Namespace) -> dict[str, An
     Returns:
       The row, JSON-like.
     """
-    recipe = flip_flop.recipe_of(cell)
+    recipe = dataclasses.replace(flip_flop.recipe_of(cell), n_bits=arguments.n_bits)
     if arguments.n_steps is not None:
         recipe = dataclasses.replace(recipe, n_steps=arguments.n_steps)
     arrays, provenance = seed_runs.kept(

@@ -533,6 +533,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, mistake):
     [
         (["--n-hidden", "8"], "--n-hidden goes with --train"),
         (["--candidates", "0"], "must be at least 1"),
+        (["--n-bits", "2"], "--n-bits goes with --train"),
         (["--noise", "-1"], "--noise must be a finite number, 0 or more"),
         (["--train", "--n-hidden", "0"], "must be at least 1"),
         (["--out", "file"], "is no folder"),

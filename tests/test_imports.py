@@ -29,7 +29,8 @@ analysis.cycles analysis.limit_cycles analysis.manifolds
 completion pipeline ensemble jslds
 jaxfp
 plotting.points plotting.planes plotting.tasks plotting.topology plotting.__init__
-cli.cache cli.proofs cli.report cli.frame cli.flip_flop_training cli.flip_flop_mechanism cli.flip_flop
+cli.cache cli.proofs cli.report cli.frame
+cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.toys cli.find cli.__init__ __main__
 """

@@ -1,10 +1,11 @@
 """`python -m jaxfp flip-flop`: all fixed points of a trained 3-bit memory (Sussillo & Barak 2013, example 1).
 
-Loads a packaged network, or trains one with `--train` (`flip_flop_training`), checks that it does the task, and finds
-its fixed points at zero input.
+Loads a packaged network, or trains one with `--train` (`flip_flop_training`; by FORCE `flip_flop_force`), checks that
+it does the task, finds its fixed points at zero input, and says which of them are joined (`flip_flop_mechanism`).
 """
 
 import argparse
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import dynamics, io, plotting
-from jaxfp.cli import flip_flop_mechanism, frame, report
+from jaxfp.cli import flip_flop_force, flip_flop_mechanism, frame, report
 from jaxfp.cli.flip_flop_training import CELLS, Network, Recipe, as_network, read_out, recipe_of, train_network
 from jaxfp.search import candidates
 from jaxfp.tasks import flip_flop
@@ -142,7 +143,10 @@ def add_parser(commands: Any) -> None:
         epilog="example: python -m jaxfp flip-flop --cell gru --out results",
     )
     add = parser.add_argument
-    add("--cell", choices=sorted(CELLS), default="tanh", help="kind of network (default: %(default)s)")
+    add("--cell", choices=[*sorted(CELLS), "force"], default="tanh", help="kind of network; force: in continuous time, "
+        "its readout trained by FORCE and fed back (default: %(default)s)")  # fmt: skip
+    add("--n-bits", type=int, default=3, choices=(2, 3, 4), help="with --train: lines to remember (default: "
+        "%(default)s)")  # fmt: skip
     add("--candidates", type=int, default=1024, metavar="K",
         help="how many states to search from, taken from trials (default: %(default)s)")  # fmt: skip
     add("--noise", type=float, default=0.5, help="s.d. of the noise added to those states (default: %(default)s)")
@@ -151,7 +155,7 @@ def add_parser(commands: Any) -> None:
         run,
         out="flip_flop",
         trains="train a new network, one to ten minutes, instead of loading the packaged one; writes weights.npz, too",
-        n_hidden="tanh 100, gru 64, lstm 32",
+        n_hidden="tanh 100, gru 64, lstm 32, force 250",
         seed="training, trials and search",
         checkpoint="keep there what is finished of training and search; a run that was killed goes on from there when "
         "the same command is run again",
@@ -174,39 +178,59 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: --n-hidden goes with --train: a packaged network has its size.
     """
     frame.check_size(arguments)
+    if arguments.n_bits != 3 and not arguments.train:
+        raise ValueError("--n-bits goes with --train: the packaged networks have 3.")
     if arguments.candidates < 1:
         raise ValueError(f"--candidates must be at least 1, got {arguments.candidates}.")
     if not 0 <= arguments.noise < np.inf:
         raise ValueError(f"--noise must be a finite number, 0 or more, got {arguments.noise}.")
-    recipe = recipe_of(arguments.cell)
+    by_force = arguments.cell == "force"
+    recipe: Any = dataclasses.replace(
+        flip_flop_force.Recipe() if by_force else recipe_of(arguments.cell), n_bits=arguments.n_bits
+    )
     with frame.running(arguments) as job:
-        if arguments.train:
-            arrays, provenance = train_network(
-                arguments.seed, arguments.cell, arguments.n_hidden, recipe, progress=not arguments.quiet,
-                checkpoint=arguments.checkpoint and arguments.checkpoint / "training",
-            )  # fmt: skip
-            io.save(arguments.out / "weights.npz", arrays, provenance)
-        else:
-            arrays, provenance = io.load_packaged(f"flip_flop_{arguments.cell}")
-        network = as_network(arguments.cell, arrays)
-        does = behaviour(jax.random.key(arguments.seed), network, recipe)
+        arrays, provenance = _weights(arguments, recipe)
+        network = flip_flop_force.as_network(arrays, recipe) if by_force else as_network(arguments.cell, arrays)
+        judge = flip_flop_force.behaviour if by_force else behaviour
+        does = judge(jax.random.key(arguments.seed), network, recipe)
         job.console.print(
             f"{arguments.cell} network of {len(arrays['w_out'][0])} units, trained with seed {provenance.get('seed')}: "
             f"sign accuracy {100 * does['sign_accuracy']:.2f} % with gaps twice those of training, "
             f"{does['memories_held']} of {does['memories']} memories held through 1,000 silent steps."
         )
-        analysis, batch, states = explore(
+        search = flip_flop_force.explore if by_force else explore
+        analysis, batch, states = search(
             arguments.seed, network, recipe, n_candidates=arguments.candidates, noise=arguments.noise,
             progress=not arguments.quiet, checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
         )  # fmt: skip
-        codes = sign_codes(network, analysis.points.hidden)
+        rates = np.tanh if by_force else np.asarray  # what the readout reads
+        codes = sign_codes(network, rates(analysis.points.hidden))
         report.show(job.console, analysis, codes)
-        mechanism = flip_flop_mechanism.explain(network.step_fn, network.params, analysis, codes, recipe.n_bits)
+        mechanism = flip_flop_mechanism.explain(
+            network.step_fn, network.params, analysis, codes, recipe.n_bits, flip_flop_force.N_PULSE if by_force else 1
+        )
         flip_flop_mechanism.show(job.console, mechanism.summary)
     summary = report.summary(analysis, codes)
     contents = {"network": provenance, "behaviour": does, **summary, "topology": mechanism.summary}
-    outputs, shown = read_out(network.readout, states[0]), np.asarray(states[:32])
+    if by_force:
+        contents["oddness"] = flip_flop_force.oddness(network, analysis.points)
+    outputs, shown = read_out(network.readout, rates(states[0])), np.asarray(states[:32])
     trial = report.Drawing("trial.png", lambda ax: plotting.trial(batch.inputs[0], batch.targets[0], outputs, ax))
     figures = [*report.figures(analysis, shown), trial]
     figures += flip_flop_mechanism.figures(*network[:2], mechanism, analysis, codes, shown)
     frame.finish(job, contents, {"fixed_points.npz": analysis.points}, figures)
+
+
+def _weights(arguments: argparse.Namespace, recipe: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Weights trained now, or packaged, and where they come from."""
+    if not arguments.train:
+        return io.load_packaged(f"flip_flop_{arguments.cell}")
+    if arguments.cell == "force":
+        arrays, provenance = flip_flop_force.train_network(arguments.seed, arguments.n_hidden, recipe)
+    else:
+        arrays, provenance = train_network(
+            arguments.seed, arguments.cell, arguments.n_hidden, recipe, progress=not arguments.quiet,
+            checkpoint=arguments.checkpoint and arguments.checkpoint / "training",
+        )  # fmt: skip
+    io.save(arguments.out / "weights.npz", arrays, provenance)
+    return arrays, provenance

@@ -43,7 +43,9 @@ class Mechanism(NamedTuple):
     summary: dict[str, Any]
 
 
-def explain(step_fn: StepFn, params: Params, analysis: report.Analysis, codes: list[str], n_bits: int) -> Mechanism:
+def explain(
+    step_fn: StepFn, params: Params, analysis: report.Analysis, codes: list[str], n_bits: int, n_pulse: int = 1
+) -> Mechanism:
     """Trace the connections, apply the pulses, bisect their amplitudes.
 
     Args:
@@ -52,6 +54,7 @@ def explain(step_fn: StepFn, params: Params, analysis: report.Analysis, codes: l
       analysis: its fixed points.
       codes: what the readout says at each point, n_points strings of "+" and "-".
       n_bits: lines of the task.
+      n_pulse: steps that a pulse lasts.
 
     Returns:
       Mechanism.
@@ -70,7 +73,7 @@ def explain(step_fn: StepFn, params: Params, analysis: report.Analysis, codes: l
     graph = topology.connections(step_fn, params, points, spectra)
     traced = seconds()
     joined = topology.memory_graph(graph, codes)
-    pulses = np.concatenate([np.eye(n_bits), -np.eye(n_bits)])[:, None]
+    pulses = np.repeat(np.concatenate([np.eye(n_bits), -np.eye(n_bits)])[:, None], n_pulse, axis=1)
     table = responses.transitions(step_fn, params, points, spectra, pulses)
     wanted = [[_after(codes[row], pulse[0]) for pulse in pulses] for row in table.memory]
     right = np.array(
@@ -85,7 +88,7 @@ def explain(step_fn: StepFn, params: Params, analysis: report.Analysis, codes: l
     ways = np.concatenate([there, there[:, [1, 0, 2]]])
     ways = ways[[codes[a] != codes[b] for a, b, _ in ways]] if len(ways) else ways
     bits = np.array([[1.0 if bit == "+" else -1.0 for bit in code] for code in codes]).reshape(len(codes), n_bits)
-    shapes = (bits[ways[:, 1]] - bits[ways[:, 0]])[:, None] / 2
+    shapes = np.repeat((bits[ways[:, 1]] - bits[ways[:, 0]])[:, None] / 2, n_pulse, axis=1)
     sweeps = responses.critical_amplitude(step_fn, params, points, spectra, ways[:, 0], shapes)
     said = _summarize(graph, joined, table, right, sweeps, ways, codes, n_bits)
     said["seconds"] = {"connections": traced, "all": seconds()}
@@ -277,7 +280,7 @@ def _critical_pulse(
     amplitudes = critical * (1 + shares)
     pulse = np.array([(u == "+") - (u == "-") if u != v else 0.0 for u, v in zip(codes[b], codes[a], strict=True)])
     drive = np.zeros((len(amplitudes), _N_SHOWN // 4, len(pulse)))
-    drive[:, 0] = amplitudes[:, None] * pulse
+    drive[:, : mechanism.pulses.shape[1]] = amplitudes[:, None, None] * pulse
     states = dynamics.simulate(step_fn, params, hidden[a], drive)
     way = hidden[b] - hidden[a]
 

@@ -211,7 +211,8 @@ def train_network(
         "recipe": dataclasses.asdict(recipe),
         "final_loss": float(np.mean(result.losses[-50:])),
         "seconds": seconds(),
-        "made_by": f"python -m jaxfp flip-flop --train --cell {cell} --n-hidden {n_units} --seed {seed}",
+        "made_by": f"python -m jaxfp flip-flop --train --cell {cell} --n-hidden {n_units} --seed {seed}"
+        + (f" --n-bits {recipe.n_bits}" if recipe.n_bits != 3 else ""),
         **io.environment(),
     }
     trained = {**result.params["cell"], "w_out": w_out, "b_out": b_out}
