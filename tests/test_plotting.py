@@ -229,6 +229,12 @@ def bent_family():
     return continuation.sweep(saddle_node, path[0], (np.array([[-1.0, 0.0], [1.0, 0.0]]), None), params_path=path), path
 
 
+def inside_orbits(ax=None):
+    family, path = bent_family()
+    ends = 2 + np.arange(len(path))
+    return plotting.family_inside_orbits(family, np.array([1.0, 0.0]), path, -ends, ends, ax)
+
+
 CALLS = {
     "bifurcation_diagram": lambda ax=None: plotting.bifurcation_diagram(bent_family()[0], ax=ax),
     "state_space": cube,
@@ -242,6 +248,9 @@ CALLS = {
     ),
     "frequencies": lambda ax=None: plotting.frequencies([0.1, 0.6], [0.1, 0.6], [0.1, np.nan], ax),
     "taylor": lambda ax=None: plotting.taylor({"constant": [0.0], "first": [1.0], "second": [0.1]}, [0.1], ax),
+    "family_inside_orbits": lambda ax=None: inside_orbits(ax),
+    "multipliers": lambda ax=None: plotting.multipliers([0.1, 0.6], [[1.0, 0.2j, 0.0], [1.0, 0.3, 0.1]], ax),
+    "distances": lambda ax=None: plotting.distances([0.1, 0.6], [1.0, 1.2], [[1.0, 0.5], [1.3, 0.7]], ax),
     "average": lambda ax=None: plotting.average(np.ones((3, 2)), np.ones(3), np.ones(3), ax),
     "sheet": lambda ax=None: plotting.sheet(np.eye(2), [0.5, -0.5], "last pulse", [np.eye(2)], ax),
     "decoded": lambda ax=None: plotting.decoded(np.eye(2), np.eye(2), ("last", "second"), ax),
@@ -267,6 +276,20 @@ def test_every_public_function_is_called_here():
     public = {name for name in vars(plotting) if not name.startswith("_") and callable(getattr(plotting, name))}
     own = {name for name in public if getattr(plotting, name).__module__.startswith(plotting.__name__)}
     assert own == set(CALLS)
+
+
+def test_cycles_and_families_show_what_they_are_given():
+    """The band is what orbits run through, with the branches in it; multipliers are moduli, their zeros at a floor."""
+    ax = inside_orbits(axes())
+    assert legend(ax)[0] == "the orbit runs through"
+    assert "1 unstable" in legend(ax)
+    low, high = ax.collections[0].get_datalim(ax.transData).intervaly
+    assert high == -low > 2
+    lines = CALLS["multipliers"](axes()).lines
+    assert [line.get_ydata().tolist() for line in lines] == [[1, 1], [0.2, 0.3], [1e-18, 0.1]]
+    radius, mean, smallest = CALLS["distances"](axes()).lines
+    assert (radius.get_ydata().tolist(), mean.get_ydata().tolist()) == ([1.0, 1.2], [1.0, 1.3])
+    assert smallest.get_ydata().tolist() == [0.5, 0.7]
 
 
 def test_bifurcation_diagram_draws_each_branch_and_event():
