@@ -86,6 +86,8 @@ def add_parser(commands: Any) -> None:
         help="where results go (default: %(default)s)")  # fmt: skip
     add("--train", action="store_true", help="train a new network and its control, two to ten minutes, instead of "
         "loading the packaged ones; writes weights.npz and control.npz, too")  # fmt: skip
+    add("--cell", choices=("gru", "tanh"), default="gru", help="with --train: kind of network (default: %(default)s); "
+        "tanh networks often miss the task or have no sheet")  # fmt: skip
     add("--n-hidden", type=int, metavar="N", help="with --train: number of units (default: 64)")
     add("--seed", type=report.seed, default=0, help="random seed of training, trials and search (default: 0)")
     add("--states", type=int, default=N_STATES, metavar="K",
@@ -115,6 +117,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.n_hidden is not None and not arguments.train:
         raise ValueError("--n-hidden goes with --train: the packaged networks have their size.")
+    if arguments.cell != "gru" and not arguments.train:
+        raise ValueError(f"--cell {arguments.cell} goes with --train: the packaged networks are GRUs.")
     if arguments.states < 16 or arguments.candidates < 1 or (arguments.n_hidden is not None and arguments.n_hidden < 1):
         raise ValueError("--states must be at least 16, --candidates and --n-hidden at least 1.")
     for folder in filter(None, (arguments.out, arguments.checkpoint)):
@@ -124,7 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
         networks, provenance = {}, {}
         for name, recipe in (("network", Recipe()), ("control", CONTROL)):
             arrays, provenance[name] = _arrays(arguments, name, recipe)
-            networks[name] = average_training.as_network("gru", arrays)
+            networks[name] = average_training.as_network(arguments.cell, arrays)
         found = {
             name: examine(arguments.seed, network, 2 if name == "network" else 1, arguments.states)
             for name, network in networks.items()
@@ -165,7 +169,7 @@ def _arrays(arguments: argparse.Namespace, name: str, recipe: Recipe) -> tuple[d
     size = 64 if arguments.n_hidden is None else arguments.n_hidden
     checkpoint = arguments.checkpoint and arguments.checkpoint / f"training_{name}"
     arrays, provenance = average_training.train_network(
-        arguments.seed, "gru", size, recipe, progress=not arguments.quiet, checkpoint=checkpoint
+        arguments.seed, arguments.cell, size, recipe, progress=not arguments.quiet, checkpoint=checkpoint
     )
     io.save(arguments.out / ("weights.npz" if name == "network" else "control.npz"), arrays, provenance)
     return arrays, provenance
@@ -174,9 +178,10 @@ def _arrays(arguments: argparse.Namespace, name: str, recipe: Recipe) -> tuple[d
 def _show(console: Console, found: dict[str, Finding], provenance: dict[str, Any]) -> None:
     for name, finding in found.items():
         said, does = finding.said, finding.does
+        cell = {"gru": "GRU", "tanh": "tanh network"}[provenance[name].get("cell", "gru")]
         mean = "mean of the last two pulses" if name == "network" else "last pulse alone (control)"
         console.print(
-            f"GRU trained with seed {provenance[name].get('seed')} to say the {mean}: R2 {does['r2']:.5f} held out, "
+            f"{cell} trained with seed {provenance[name].get('seed')} to say the {mean}: R2 {does['r2']:.5f} held out, "
             f"{does['r2_gap_60']:.4f} with gaps of 60 steps."
         )
         shares = f"{100 * said['variance_pc1']:.1f} % and {100 * said['variance_pc12']:.1f} %"
