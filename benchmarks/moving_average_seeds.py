@@ -6,7 +6,8 @@ Each run writes its own JSON; runs that are there already are not repeated, so a
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
 The recipe is that of `python -m jaxfp moving-average --train`, the same for every seed; the slow tolerance was fixed
-before any was run. "control" is the network of the same seed that had to remember the last pulse alone.
+before any was run. `--cell tanh` tries tanh networks, in a folder of their own: many have no sheet, or fail, and their
+rows say so. "control" is the network of the same seed that had to remember the last pulse alone.
 """
 
 import argparse
@@ -15,18 +16,23 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from benchmarks import seed_runs
-from jaxfp.cli import average_training, moving_average
+from jaxfp.cli import average_mechanism, average_training, moving_average
 from jaxfp.cli.average_mechanism import DELAY
 
 COLUMNS = (
+    "cell",
     "failed",
     "r2",
     "r2_gap_60",
     "n_points",
+    "variance_pc1",
     "variance_pc12",
     "decoded_last",
     "decoded_second",
+    "gap_1_2",
     "gap_2_3",
     "pulse_last",
     "pulse_second",
@@ -47,6 +53,17 @@ STATISTICS: seed_runs.Statistics = {
         r["control"]["variance_pc1"] > 0.95 and r["control"]["decoded_second"] < 0.05
     ),
 }
+_CONTROL = (
+    "failed",
+    "r2",
+    "variance_pc1",
+    "variance_pc12",
+    "decoded_last",
+    "decoded_second",
+    "gap_1_2",
+    "gap_2_3",
+    "train_s",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,7 +100,17 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         arrays, provenance = seed_runs.kept(arguments.weights, f"{seed}_{recipe.n_values}", train)
         rows.append(row(seed, arguments.cell, arrays, provenance, arguments.states))
     network, control = rows
-    kept = ("r2", "variance_pc1", "variance_pc12", "decoded_last", "decoded_second", "gap_1_2", "gap_2_3", "train_s")
+    kept = (
+        "failed",
+        "r2",
+        "variance_pc1",
+        "variance_pc12",
+        "decoded_last",
+        "decoded_second",
+        "gap_1_2",
+        "gap_2_3",
+        "train_s",
+    )
     return {**network, "control": {name: control[name] for name in kept if name in control}}
 
 
@@ -100,12 +127,14 @@ def row(seed: int, cell: Any, arrays: Any, provenance: dict[str, Any], n_states:
     Returns:
       The numbers, JSON-like.
     """
-    network = average_training.as_network(cell, arrays)
-    common = {"train_s": provenance["seconds"], "training": provenance}
+    common = {"cell": cell, "train_s": provenance["seconds"], "training": provenance}
+    n_values, does = provenance["recipe"]["n_values"], {}
     try:
-        finding = moving_average.examine(seed, network, provenance["recipe"]["n_values"], n_states)
-    except ValueError as error:  # too few searches got anywhere slow
-        return {"failed": str(error), **common}
+        network = average_training.as_network(cell, arrays)
+        does = average_mechanism.behaviour(jax.random.key(seed), network, n_values)
+        finding = moving_average.examine(seed, network, n_values, n_states)
+    except ValueError as error:  # weights that are not finite, or too few searches that got anywhere slow
+        return {"failed": str(error), **does, **common}
     shift = finding.said["pulse_map"][DELAY]["r2"]
     return {
         **finding.does,

@@ -13,7 +13,9 @@ sys.path.insert(0, str(BENCHMARKS.parent))  # benchmarks/ is no part of the inst
 
 from benchmarks import (  # noqa: E402
     __main__,
+    acceptance,
     engine,
+    ensembles,
     first_call,
     flip_flop_seeds,
     force_seeds,
@@ -79,7 +81,7 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
     [
         (force_seeds, ["--n-hidden", "30", "--n-bits", "1", "--n-time", "4000", "--candidates", "4"]),
         (sine_generator_seeds, ["--n-hidden", "6", "--n-steps", "1", "--candidates", "1"]),
-        (moving_average_seeds, ["--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
+        (moving_average_seeds, ["--cell", "tanh", "--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
     ],
 )
 def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys):
@@ -387,6 +389,37 @@ def test_sweeps_find_what_searches_find_and_keep_identities(tmp_path, capsys):
     assert row["folds"] > 0
     assert row["followed_back"] > 0
     assert row["wrong"] == row["swapped"] == row["lost"] == 0
+
+
+def test_ensembles_find_what_a_loop_finds(tmp_path, capsys):
+    """At toy size, until complete: the points of separate searches, and every network is counted."""
+    sizes = ["--networks", "2", "--compared", "2", "--n-hidden", "8", "--n-steps", "5", "--batch-size", "4"]
+    ensembles.main([*sizes, "--candidates", "32", "--trials", "8", "--out", str(tmp_path)])
+    said = json.loads((tmp_path / "ensembles.json").read_text())
+    assert said["compared"]["same_number_of_points"]
+    assert said["compared"]["largest_distance"] < 1e-12  # both at the rounding floor
+    assert sum(row["n_networks"] for row in said["structures"]) == len(said["networks"]) == 2
+    assert [row["seed"] for row in said["networks"]] == [0, 1]
+    assert all(row["index_sum"] == 1 for row in said["networks"])
+    assert {"device", "versions", "date", "train_s", "search_s"} <= set(said)
+
+
+def test_the_committed_ensemble_counts_every_network():
+    """The structures are those of the rows; the loop beside it found the same points."""
+    said = json.loads((BENCHMARKS / "ensembles" / "ensembles.json").read_text())
+    assert said["structures"] == ensembles.structures(said["networks"])
+    assert said["n_networks"] == len(said["networks"]) >= 16
+    assert said["compared"]["same_number_of_points"]
+    assert said["compared"]["largest_distance"] < 1e-10
+
+
+def test_acceptance_runs(tmp_path, capsys):
+    """At toy size; `test_acceptance` judges what is committed."""
+    sizes = ["--states", "2", "--seeds", "1", "--n-hidden", "8", "--candidates", "8"]
+    acceptance.main([*sizes, "--out", str(tmp_path)])
+    said = json.loads((tmp_path / "acceptance.json").read_text())
+    assert said["T1"]["n_points"] == 3
+    assert [len(case["n_stable"]) for case in said["T10"]] == [1, 1, 1]
 
 
 def test_readme_shows_the_committed_measurements():

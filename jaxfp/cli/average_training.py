@@ -1,4 +1,4 @@
-"""How a moving average is trained: a GRU, squared error at every step, Adam with a warm-up and cosine decay.
+"""How a moving average is trained: a GRU or tanh network, squared error at every step, Adam, warm-up and cosine decay.
 
 One recipe for every seed, and for the control that is asked for the last pulse alone, with half of the updates.
 """
@@ -141,7 +141,7 @@ def train_network(
         "recipe": dataclasses.asdict(recipe),
         "final_loss": float(np.mean(result.losses[-50:])),
         "seconds": seconds(),
-        "made_by": f"python -m jaxfp moving-average --train --n-hidden {n_units} --seed {seed}",
+        "made_by": f"python -m jaxfp moving-average --train --cell {cell} --n-hidden {n_units} --seed {seed}",
         **io.environment(),
     }
     trained = {**result.params["cell"], "w_out": w_out, "b_out": b_out}

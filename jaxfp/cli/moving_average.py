@@ -81,6 +81,8 @@ def add_parser(commands: Any) -> None:
         epilog="example: python -m jaxfp moving-average --out results",
     )
     add = parser.add_argument
+    add("--cell", choices=("gru", "tanh"), default="gru", help="with --train: kind of network (default: %(default)s); "
+        "tanh networks often miss the task or have no sheet")  # fmt: skip
     add("--states", type=int, default=N_STATES, metavar="K",
         help="how many states that hold to search slow points from (default: %(default)s)")  # fmt: skip
     add("--candidates", type=int, default=N_STATES, metavar="K",
@@ -114,13 +116,15 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: --n-hidden goes with --train: a packaged network has its size.
     """
     frame.check_size(arguments)
+    if arguments.cell != "gru" and not arguments.train:
+        raise ValueError(f"--cell {arguments.cell} goes with --train: the packaged networks are GRUs.")
     if arguments.states < 16 or arguments.candidates < 1:
         raise ValueError("--states must be at least 16, --candidates at least 1.")
     with frame.running(arguments) as job:
         networks, provenance = {}, {}
         for name, recipe in (("network", Recipe()), ("control", CONTROL)):
             arrays, provenance[name] = _arrays(arguments, name, recipe)
-            networks[name] = average_training.as_network("gru", arrays)
+            networks[name] = average_training.as_network(arguments.cell, arrays)
         found = {
             name: examine(arguments.seed, network, 2 if name == "network" else 1, arguments.states)
             for name, network in networks.items()
@@ -151,7 +155,7 @@ def _arrays(arguments: argparse.Namespace, name: str, recipe: Recipe) -> tuple[d
     size = 64 if arguments.n_hidden is None else arguments.n_hidden
     checkpoint = arguments.checkpoint and arguments.checkpoint / f"training_{name}"
     arrays, provenance = average_training.train_network(
-        arguments.seed, "gru", size, recipe, progress=not arguments.quiet, checkpoint=checkpoint
+        arguments.seed, arguments.cell, size, recipe, progress=not arguments.quiet, checkpoint=checkpoint
     )
     io.save(arguments.out / ("weights.npz" if name == "network" else "control.npz"), arrays, provenance)
     return arrays, provenance
@@ -160,9 +164,10 @@ def _arrays(arguments: argparse.Namespace, name: str, recipe: Recipe) -> tuple[d
 def _show(console: Console, found: dict[str, Finding], provenance: dict[str, Any]) -> None:
     for name, finding in found.items():
         said, does = finding.said, finding.does
+        cell = {"gru": "GRU", "tanh": "tanh network"}[provenance[name].get("cell", "gru")]
         mean = "mean of the last two pulses" if name == "network" else "last pulse alone (control)"
         console.print(
-            f"GRU trained with seed {provenance[name].get('seed')} to say the {mean}: R2 {does['r2']:.5f} held out, "
+            f"{cell} trained with seed {provenance[name].get('seed')} to say the {mean}: R2 {does['r2']:.5f} held out, "
             f"{does['r2_gap_60']:.4f} with gaps of 60 steps."
         )
         shares = f"{100 * said['variance_pc1']:.1f} % and {100 * said['variance_pc12']:.1f} %"
