@@ -276,7 +276,8 @@ FUNCTIONS = {
                         "NaN within": AFFINE | {"b": np.full((4, 2), np.nan)}, "other length": AFFINE | {
                         "b": np.zeros((3, 2))}, "ragged": AFFINE | {"b": [[0.0], [0.0, 1.0]]}}),
         "start": (None, but(THINGS, "None", "3") | {"-1": -1, "beyond": 4, "0.0": 0.0, "True": True,
-                  "two": np.zeros(2, int), "floats": np.zeros(3), "column": np.zeros((3, 1), int), "texts": np.full(3, "a")}),
+                  "two": np.zeros(2, int), "floats": np.zeros(3), "column": np.zeros((3, 1), int),
+                  "texts": np.full(3, "a")}),
         "network": (None, but(THINGS, "None") | {"-1": -1, "0.0": 0.0, "True": True, "two": np.zeros(2, int),
                     "beyond": np.full(3, 9), "floats": np.zeros(3), "texts": np.full(3, "a")}),
         "stability": (True, FLAG | {"None": None}),
