@@ -235,11 +235,12 @@ def check_solver(solver: Any) -> None:
         )
 
 
-def check_params(params: Any) -> None:
+def check_params(params: Any, name: str = "params") -> None:
     """Refuse params with leaves that are no numbers.
 
     Args:
       params: pytree.
+      name: of the argument.
 
     Raises:
       ValueError: naming the first leaf that is text, a function, an object.
@@ -253,7 +254,58 @@ def check_params(params: Any) -> None:
         except TypeError:
             known = False
         if not known:
-            raise ValueError(f"params{jax.tree_util.keystr(path)} must be numbers, got {came(leaf)}.")
+            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be numbers, got {came(leaf)}.")
+
+
+def check_finite(name: str, tree: Any) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+      name: of the argument.
+      tree: pytree of numbers.
+
+    Raises:
+      ValueError: naming the first leaf that holds any.
+
+    Example:
+      >>> check_finite("params", {"w": np.ones(2), "n": 3})
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, it holds NaN or infinity.")
+
+
+def candidates_with_inputs(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Candidates as they are, and the inputs of each.
+
+    Args:
+      candidates: what the caller gave.
+      inputs: what the caller gave.
+
+    Returns:
+      candidates (n_candidates, n_hidden), and inputs (n_candidates, n_inputs) float64 or None.
+
+    Raises:
+      ValueError: if they are no such arrays of numbers, or do not fit.
+
+    Example:
+      >>> candidates_with_inputs(np.ones((2, 3)), [0.5])[1].tolist()
+      [[0.5], [0.5]]
+    """
+    candidates = as_numpy("candidates", candidates, "(n_candidates, n_hidden)", floating=True)
+    if candidates.ndim != 2 or not candidates.size:
+        raise ValueError(
+            f"candidates must be (n_candidates, n_hidden), at least one of at least one unit, got {candidates.shape}."
+        )
+    if inputs is None:
+        return candidates, None
+    n_candidates = len(candidates)
+    wanted = f"None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}"
+    inputs = as_numpy("inputs", inputs, wanted)
+    if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != n_candidates):
+        raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
+    check_finite("inputs", inputs)
+    return candidates, np.broadcast_to(inputs, (n_candidates, inputs.shape[-1])).astype(np.float64)
 
 
 def check_path(name: str, path: Any) -> None:

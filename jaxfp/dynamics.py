@@ -67,6 +67,7 @@ _WAYS = "(n_directions, n_hidden) or (n_points, n_directions, n_hidden)"
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "has_aux": given.check_flag,
     **dict.fromkeys(("max_steps", "n_steps"), given.check_count),
+    "n_settle": functools.partial(given.check_count, least=0),
     **dict.fromkeys(("dt", "tolerance", "max_radius"), functools.partial(given.check_number, positive=True)),
     **dict.fromkeys(("displacements", "directions"), functools.partial(given.check_array, wanted=_WAYS, n_axes=(2, 3))),
     "left": functools.partial(given.check_vectors, wanted="(n_hidden,) or (n_modes, n_hidden)"),
@@ -78,7 +79,7 @@ def _check(name: str, step_fn: Any, params: Any, hidden: Any, inputs: Any, keywo
     """What the functions of a step and its states have in common; `name` is that of the states."""
     given.check_step(step_fn, hashable=isinstance(hidden, np.ndarray))
     given.check_params(params)
-    over_time = name == "hidden0"  # of `simulate`; elsewhere inputs are held constant
+    over_time = name == "hidden0" and "n_time" in keywords  # of `simulate`; elsewhere inputs are held constant
     given.check_array(name, hidden, f"(n_hidden,) or ({'n_trials' if over_time else 'n_points'}, n_hidden)", (1, 2))
     if inputs is not None:
         wanted = (
@@ -87,8 +88,10 @@ def _check(name: str, step_fn: Any, params: Any, hidden: Any, inputs: Any, keywo
         given.check_array("inputs", inputs, f"None, {wanted}", (2, 3) if over_time else (1, 2), floating=False)
     if "kind" in keywords:
         check_kind(keywords["kind"])
+    if keywords.get("k") is not None:
+        given.check_count("k", keywords["k"])
     if keywords.get("n_time") is not None:
-        given.check_count("n_time", keywords["n_time"], least=0)
+        given.check_count("n_time", keywords["n_time"], least=0 if over_time else 1)
 
 
 @functools.cache

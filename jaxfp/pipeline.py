@@ -121,7 +121,7 @@ def find_fixed_points(
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626. Differs: second order, judged, audited.
     """
-    candidates, inputs = _checked(candidates, inputs)
+    candidates, inputs = arguments.candidates_with_inputs(candidates, inputs)
     _check_settings(max_steps, chunk_size, sharding, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)
     arguments.check_choice("until", until, ("all", "complete"))
@@ -135,7 +135,7 @@ def find_fixed_points(
         arguments.check_path("checkpoint", checkpoint)
     arguments.check_step(step_fn)
     arguments.check_params(params)
-    _check_finite("params", params)
+    arguments.check_finite("params", params)
     began = time.perf_counter()
     with jax.enable_x64(True):
         wide = dynamics.widen(params)
@@ -224,24 +224,6 @@ def _told_apart(step_fn: StepFn, params: Params, points: FixedPoints, kind: Kind
     return dedupe.take(points._replace(n_hits=n_hits, report=report), keep)
 
 
-def _checked(candidates: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Candidates as they are, inputs as (n_candidates, n_inputs) float64 or None."""
-    candidates = arguments.as_numpy("candidates", candidates, "(n_candidates, n_hidden)", floating=True)
-    if candidates.ndim != 2 or not candidates.size:
-        raise ValueError(
-            f"candidates must be (n_candidates, n_hidden), at least one of at least one unit, got {candidates.shape}."
-        )
-    if inputs is None:
-        return candidates, None
-    n_candidates = len(candidates)
-    wanted = f"None, (n_inputs,) or (n_candidates, n_inputs) with n_candidates = {n_candidates}"
-    inputs = arguments.as_numpy("inputs", inputs, wanted)
-    if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != n_candidates):
-        raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
-    _check_finite("inputs", inputs)
-    return candidates, np.broadcast_to(inputs, (n_candidates, inputs.shape[-1])).astype(np.float64)
-
-
 def _check_settings(max_steps: Any, chunk_size: Any, sharding: Any, *tolerances: Any) -> None:
     arguments.check_count("max_steps", max_steps)
     if chunk_size is not None:
@@ -255,12 +237,6 @@ def _check_settings(max_steps: Any, chunk_size: Any, sharding: Any, *tolerances:
         n_devices = len(sharding.device_set)
         if chunk_size is not None and chunk_size % n_devices:
             raise ValueError(f"sharding: its {n_devices} devices must divide chunk_size, got {chunk_size}.")
-
-
-def _check_finite(name: str, tree: Any) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, it holds NaN or infinity.")
 
 
 def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.ndarray | None) -> program.Program:

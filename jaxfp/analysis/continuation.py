@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import arguments, dynamics
 from jaxfp.analysis import tracking
 from jaxfp.analysis.branches import Family, Trace, joined
 from jaxfp.analysis.following import Problem, follow
@@ -73,19 +73,25 @@ def sweep(
     Source: Keller (1977), Applications of Bifurcation Theory, 359; Kuznetsov (2004), Elements of Applied Bifurcation
       Theory, ch. 10. Differs: stability is read off eigenvalues instead of bialternate products.
     """
+    arguments.check_step(step_fn)
+    for name, tree in (("params", params), ("params_path", params_path)):
+        arguments.check_params(tree, name)
+        arguments.check_finite(name, tree)
+    arguments.check_flag("stability", stability)
+    arguments.check_count("max_samples", max_samples)
+    if max_step is not None:
+        arguments.check_number("max_step", max_step, positive=True)
     hidden, inputs, followed, known_kind = _points(points)
     kind = known_kind if kind is None else kind
     dynamics.check_kind(kind)
     if known_kind != kind and isinstance(points, FixedPoints):
         raise ValueError(f'kind is "{kind}", but the points come from a search with kind "{known_kind}".')
     n_points = len(hidden)
-    network = None if network is None else np.broadcast_to(np.asarray(network, int), (n_points,))
+    network = None if network is None else _whole_numbers("network", network, n_points, "0 or more", np.inf)
     with jax.enable_x64(True):
         path, group = _path(params, params_path, inputs, inputs_path, n_points, network)
     begin = _start(start, inputs, inputs_path, path, n_points)
     largest = min(1.0, (path.n_steps - 1) / 32) if max_step is None else float(max_step)
-    if not largest > 0:
-        raise ValueError(f"max_step must be positive, got {max_step}.")
     problem = Problem(step_fn, kind, path, stability, largest, max_samples)
 
     traces: list[Trace] = []
@@ -109,13 +115,17 @@ def _points(points: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Kin
         return points.hidden, points.inputs, (points.status == FIXED) & points.isolated, points.report.kind
     if not isinstance(points, tuple) or len(points) != 2:
         raise ValueError(f"points must be FixedPoints or a pair (hidden, inputs), got {type(points).__name__}.")
-    hidden = np.asarray(points[0], np.float64)
-    inputs = None if points[1] is None else np.asarray(points[1], np.float64)
-    if hidden.ndim != 2 or not hidden.shape[1] or not np.isfinite(hidden).all():
-        raise ValueError(f"hidden must be (n_points, n_hidden) and finite, got {hidden.shape}.")
+    hidden = arguments.as_numpy("hidden of points", points[0], "(n_points, n_hidden)").astype(np.float64)
+    if hidden.ndim != 2 or not hidden.shape[1]:
+        raise ValueError(f"hidden of points must be (n_points, n_hidden), got {hidden.shape}.")
+    arguments.check_finite("hidden of points", hidden)
+    inputs = points[1]
     if inputs is not None:
+        wanted = f"(n_inputs,) or ({len(hidden)}, n_inputs)"
+        inputs = arguments.as_numpy("inputs of points", inputs, wanted).astype(np.float64)
         if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != len(hidden)):
-            raise ValueError(f"inputs must be (n_inputs,) or ({len(hidden)}, n_inputs), got {inputs.shape}.")
+            raise ValueError(f"inputs of points must be {wanted}, got {inputs.shape}.")
+        arguments.check_finite("inputs of points", inputs)
         inputs = np.broadcast_to(inputs, (len(hidden), inputs.shape[-1]))
     return hidden, inputs, np.ones(len(hidden), bool), "map"
 
@@ -141,21 +151,24 @@ def _path(
             lengths |= {given[axis]} if varies[i] else set()
         leaves = samples
     if inputs_path is not None:
-        inputs_path = np.asarray(inputs_path, np.float64)
+        wanted = f"(n_steps, n_inputs) or (n_points = {n_points}, n_steps, n_inputs)"
+        inputs_path = arguments.as_numpy("inputs_path", inputs_path, wanted).astype(np.float64)
         if inputs_path.ndim not in (2, 3) or (inputs_path.ndim == 3 and len(inputs_path) != n_points):
-            raise ValueError(
-                f"inputs_path must be (n_steps, n_inputs) or (n_points = {n_points}, n_steps, n_inputs), "
-                f"got {inputs_path.shape}."
-            )
+            raise ValueError(f"inputs_path must be {wanted}, got {inputs_path.shape}.")
+        arguments.check_finite("inputs_path", inputs_path)
+        if inputs is not None and inputs.shape[-1] != inputs_path.shape[-1]:
+            came = inputs_path.shape[-1]
+            raise ValueError(f"inputs_path must have as many inputs as the points, {inputs.shape[-1]}, got {came}.")
         inputs = np.broadcast_to(inputs_path, (n_points, *inputs_path.shape[-2:]))
         lengths |= {inputs.shape[1]}
     if len(lengths) != 1 or min(lengths) < 2:
-        raise ValueError(f"a path needs one number of samples, 2 or more, in all that varies, got {sorted(lengths)}.")
+        raise ValueError(
+            "inputs_path or params_path, or both, must have one number of samples, 2 or more, in all that varies, "
+            f"got {sorted(lengths)}."
+        )
     n_steps = lengths.pop()
     if inputs is not None and inputs_path is None:
         inputs = np.broadcast_to(inputs[:, None], (n_points, n_steps, inputs.shape[-1]))
-    if inputs is not None and not np.isfinite(inputs).all():
-        raise ValueError("inputs must be finite, they hold NaN or infinity.")
     rows = np.zeros((n_points, 1)) if inputs is None else inputs.reshape(n_points, -1)
     rows = np.column_stack([rows, np.zeros(n_points) if network is None else network])
     group = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1) if n_points else np.zeros(0, int)
@@ -165,16 +178,20 @@ def _path(
 def _start(start: Any, inputs: Any, inputs_path: Any, path: tracking.Path, n_points: int) -> np.ndarray:
     """The sample of the path at which each point is fixed."""
     if start is not None:
-        begin = np.broadcast_to(np.asarray(start), (n_points,))
-        if begin.dtype.kind not in "iu" or (begin < 0).any() or (begin >= path.n_steps).any():
-            raise ValueError(f"start must be samples of the path, 0 to {path.n_steps - 1}, got {start!r}.")
-        return begin
+        return _whole_numbers("start", start, n_points, f"samples of the path, 0 to {path.n_steps - 1}", path.n_steps)
     if inputs is None or inputs_path is None or path.inputs is None:
         return np.zeros(n_points, int)
-    if inputs.shape[-1] != path.inputs.shape[-1]:
-        raise ValueError(f"points have {inputs.shape[-1]} inputs, inputs_path has {path.inputs.shape[-1]}.")
     gap = np.abs(path.inputs - inputs[:, None]).max(axis=2, initial=0.0)
     begin = gap.argmin(axis=1) if n_points else np.zeros(0, int)
     if (gap.min(axis=1, initial=np.inf) > 1e-6 * (1 + np.abs(inputs).max(initial=0.0))).any():
         raise ValueError("the inputs of each point must be a sample of its inputs_path; give start= if they are not.")
     return begin
+
+
+def _whole_numbers(name: str, value: Any, n_points: int, wanted: str, end: float) -> np.ndarray:
+    """(n_points,) integers from 0 to below the end."""
+    numbers = arguments.as_numpy(name, value, f"an integer or ({n_points},)")
+    fits = numbers.shape in ((), (n_points,)) and numbers.dtype.kind in "iu"
+    if not fits or (numbers < 0).any() or (numbers >= end).any():
+        raise ValueError(f"{name} must be {wanted}, an integer or ({n_points},) of them, got {arguments.came(value)}.")
+    return np.broadcast_to(numbers, (n_points,)).astype(int)

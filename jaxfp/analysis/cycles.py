@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import dynamics
+from jaxfp import arguments, dynamics
 from jaxfp.search import judgment
 from jaxfp.search import wave as waves
 from jaxfp.types import FIXED, Array, Kind, Params, StepFn
@@ -80,7 +80,7 @@ def find_cycles(
       Cycles.
 
     Raises:
-      ValueError: if the shapes do not fit or k is not a positive integer.
+      ValueError: if shapes do not fit, numbers are out of range, or params or inputs are not finite.
 
     Example:
       >>> cycles = find_cycles(lambda r, h, u: r * h * (1 - h), 3.2, np.array([[0.1], [0.5], [0.69]]), 2)
@@ -89,13 +89,13 @@ def find_cycles(
 
     Source: Kuznetsov (2004), Elements of Applied Bifurcation Theory, ch. 10.
     """
-    candidates = np.asarray(candidates)
-    if candidates.ndim != 2 or not candidates.size:
-        raise ValueError(f"candidates must be (n_candidates, n_hidden), got {candidates.shape}.")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"k must be a positive integer, got {k!r}.")
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
+    arguments.check_finite("params", params)
+    arguments.check_count("k", k)
+    arguments.check_count("max_steps", max_steps)
+    candidates, inputs = arguments.candidates_with_inputs(candidates, inputs)
     n_candidates, n = candidates.shape
-    inputs = input_rows(inputs, n_candidates)
     with jax.enable_x64(True):
         wide = dynamics.widen(params)
         starts = _orbits()(step_fn, int(k), wide, jnp.asarray(candidates, jnp.float64), inputs)
@@ -127,7 +127,10 @@ def find_cycles(
 def _orbits() -> Any:
     def orbits(step_fn: StepFn, k: int, params: Params, hidden: Any, inputs: Any) -> Any:
         def one(h: Any, u: Any) -> Any:
-            return jax.lax.scan(lambda x, _: (step_fn(params, x, u), x), h, None, length=k)[1]
+            def step(x: Any, _: Any) -> Any:
+                return arguments.step(step_fn, params, x, u).astype(x.dtype), x
+
+            return jax.lax.scan(step, h, None, length=k)[1]
 
         return jax.vmap(one, in_axes=(0, None if inputs is None else 0))(hidden, inputs)
 
@@ -141,31 +144,6 @@ def _jacobians() -> Any:
             return jax.vmap(jax.jacfwd(lambda h: step_fn(params, h, inputs)))(orbit)
 
     return jax.jit(jacobians, static_argnums=0)
-
-
-def input_rows(inputs: Any, n_candidates: int) -> np.ndarray | None:
-    """Inputs of each candidate.
-
-    Args:
-      inputs: None, (n_inputs,) for all, or (n_candidates, n_inputs).
-      n_candidates: how many there are.
-
-    Returns:
-      (n_candidates, n_inputs) float64, or None.
-
-    Raises:
-      ValueError: if the shapes do not fit.
-
-    Example:
-      >>> input_rows(np.ones(3), 2).shape
-      (2, 3)
-    """
-    if inputs is None:
-        return None
-    inputs = np.asarray(inputs, np.float64)
-    if inputs.ndim not in (1, 2) or (inputs.ndim == 2 and len(inputs) != n_candidates):
-        raise ValueError(f"inputs must be None, (n_inputs,) or ({n_candidates}, n_inputs), got {inputs.shape}.")
-    return np.broadcast_to(inputs, (n_candidates, inputs.shape[-1]))
 
 
 def _least_period(orbit: np.ndarray) -> int:
@@ -197,7 +175,7 @@ def floquet_multipliers(jacobians: Array) -> np.ndarray:
       (n_hidden,) complex, largest modulus first.
 
     Raises:
-      ValueError: if jacobians are not a stack of square matrices.
+      ValueError: if jacobians are not a stack of finite square matrices.
 
     Example:
       >>> floquet_multipliers(np.stack([np.diag([2.0, 1e-9])] * 30)).real
@@ -206,9 +184,10 @@ def floquet_multipliers(jacobians: Array) -> np.ndarray:
     Source: Bojanczyk, Golub & Van Dooren (1992), Proc. SPIE 1770:31 (periodic Schur form). Differs: some QR sweeps
       of it; multipliers of nearly equal moduli come from the eigenvalues of what is left.
     """
-    jacobians = np.asarray(jacobians, np.float64)
-    if jacobians.ndim != 3 or jacobians.shape[1] != jacobians.shape[2] or not len(jacobians):
-        raise ValueError(f"jacobians must be (m, n_hidden, n_hidden), m at least 1, got {jacobians.shape}.")
+    jacobians = arguments.as_numpy("jacobians", jacobians, "(m, n_hidden, n_hidden)").astype(np.float64)
+    if jacobians.ndim != 3 or jacobians.shape[1] != jacobians.shape[2] or not jacobians.size:
+        raise ValueError(f"jacobians must be (m, n_hidden, n_hidden), none of them 0, got {jacobians.shape}.")
+    arguments.check_finite("jacobians", jacobians)
     n = jacobians.shape[1]
     first = np.eye(n)
     for _ in range(_N_SWEEPS):
@@ -263,19 +242,19 @@ def lyapunov_exponents(
 
     Source: Benettin, Galgani, Giorgilli & Strelcyn (1980), Meccanica 15:9.
     """
-    dynamics.check_kind(kind)
     n = hidden.shape[-1]
+    arguments.check_count("n_time", n_time)
     k = n if k is None else k
-    if not 1 <= k <= n:
+    if k > n:
         raise ValueError(f"k must be from 1 to n_hidden = {n}, got {k}.")
 
     def one(h: jax.Array, u: jax.Array | None) -> jax.Array:
         def move(state: jax.Array) -> jax.Array:
             with jax.default_matmul_precision("highest"):
                 return (
-                    runge_kutta(lambda x: step_fn(params, x, u), state, dt)
+                    runge_kutta(lambda x: arguments.step(step_fn, params, x, u), state, dt)
                     if kind == "flow"
-                    else step_fn(params, state, u)
+                    else arguments.step(step_fn, params, state, u)
                 )
 
         def step(carry: Any, _: Any) -> Any:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfp import compiling, dynamics
+from jaxfp import arguments, compiling, dynamics
 from jaxfp.analysis import cycles
 from jaxfp.types import Array, Kind, Params, StepFn
 
@@ -106,21 +106,22 @@ def find_limit_cycles(
       7. Differs: the circle of a map by interpolated returns.
     """
     dynamics.check_kind(kind)
-    candidates = np.asarray(candidates, np.float64)
-    if candidates.ndim != 2 or not candidates.size:
-        raise ValueError(f"candidates must be (n_candidates, n_hidden), got {candidates.shape}.")
-    for name, value in (("dt", dt), ("n_segments", n_segments), ("n_settle + 1", n_settle + 1), ("n_time", n_time)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}.")
-    n_candidates = len(candidates)
-    inputs = cycles.input_rows(inputs, n_candidates)
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
+    arguments.check_finite("params", params)
+    arguments.check_number("dt", dt, positive=True)
+    arguments.check_count("n_segments", n_segments)
+    arguments.check_count("n_settle", n_settle, least=0)
+    arguments.check_count("n_time", n_time)
+    candidates, inputs = arguments.candidates_with_inputs(candidates, inputs)
+    candidates, n_candidates = candidates.astype(np.float64), len(candidates)
     with jax.enable_x64(True):
         wide = dynamics.widen(params)
         if period is None:
             states = _run(step_fn, kind, n_settle, n_time, wide, candidates, inputs, float(dt))
             starts, periods = _returns(np.asarray(states), dt)
         else:
-            starts, periods = candidates, np.broadcast_to(np.asarray(period, np.float64), (n_candidates,)).copy()
+            starts, periods = candidates, _given(period, n_candidates)
         rows = np.flatnonzero(np.isfinite(periods))
         if not len(rows):
             return _nothing(n_candidates, candidates.shape[1], n_segments, inputs)
@@ -134,12 +135,21 @@ def find_limit_cycles(
         return _distinct(rows, n_candidates, inputs, found)
 
 
+def _given(period: Any, n_candidates: int) -> np.ndarray:
+    """(n_candidates,)."""
+    periods = arguments.as_numpy("period", period, f"a number or ({n_candidates},)")
+    if isinstance(period, bool) or periods.shape not in ((), (n_candidates,)) or not (periods > 0).all():
+        raise ValueError(f"period must be positive, a number or ({n_candidates},), got {arguments.came(period)}.")
+    arguments.check_finite("period", periods)
+    return np.broadcast_to(periods, (n_candidates,)).astype(np.float64)
+
+
 def _moves(step_fn: StepFn, kind: Kind, params: Params, inputs: Any, n_steps: int, stencil: int, dt: Any) -> Any:
     """phi(x, t)."""
 
     def step(x: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
-            return step_fn(params, x, inputs)
+            return arguments.step(step_fn, params, x, inputs).astype(x.dtype)
 
     def flow(x: jax.Array, t: jax.Array) -> jax.Array:
         return jax.lax.scan(lambda x, _: (cycles.runge_kutta(step, x, t / n_steps), None), x, None, length=n_steps)[0]
@@ -170,7 +180,7 @@ def _run(
 
     def one(h: jax.Array, u: Any) -> jax.Array:
         def step(x: jax.Array, _: Any) -> Any:
-            field = functools.partial(lambda x: step_fn(params, x, u))
+            field = functools.partial(lambda x: arguments.step(step_fn, params, x, u).astype(x.dtype))
             return (cycles.runge_kutta(field, x, dt) if kind == "flow" else field(x)), x
 
         h = jax.lax.scan(lambda x, _: (step(x, None)[0], None), h, None, length=n_settle)[0]
@@ -217,7 +227,7 @@ def _newton(
         n = start.shape[0]
         fine = _moves(step_fn, kind, params, u, n_steps, _STENCIL, dt)
         coarse = _moves(step_fn, kind, params, u, n_steps // 2 if kind == "flow" else n_steps, _STENCIL - 2, dt)
-        velocity = step_fn(params, start, u) - (0 if kind == "flow" else start)
+        velocity = arguments.step(step_fn, params, start, u) - (0 if kind == "flow" else start)
         velocity = velocity / jnp.linalg.norm(velocity)
 
         def equations(unknown: jax.Array, move: Any) -> jax.Array:
