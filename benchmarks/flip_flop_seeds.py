@@ -28,6 +28,12 @@ COLUMNS = (
     "complete",
     "sign_accuracy",
     "memories_held",
+    "topology.edges.by_hamming_distance",
+    "topology.edges.distinct_with_one_bit",
+    "topology.truth_table.right",
+    "topology.truth_table.asked",
+    "topology.critical_pulses.of",
+    "topology.critical_pulses.to_the_saddle_between",
     "train_s",
     "search_s",
 )
@@ -37,6 +43,13 @@ STATISTICS: seed_runs.Statistics = {
     "stable points with the 8 codes": lambda r: len(r["stable_codes"]) == 8,
     "8 of 8 memories held": lambda r: r["memories_held"] == 8,
     "signs right in 99.9 % of the steps": lambda r: r["sign_accuracy"] >= 0.999,
+    "saddles join all 12 pairs of memories one bit apart": lambda r: r["topology.edges.distinct_with_one_bit"] == 12,
+    "pulses lead where the truth table says": lambda r: (
+        r["topology.truth_table.right"] == r["topology.truth_table.asked"]
+    ),
+    "each critical pulse leads to the saddle between": lambda r: (
+        r["topology.critical_pulses.to_the_saddle_between"] == r["topology.critical_pulses.of"]
+    ),
 }
 SEEDS = {"tanh": 10, "gru": 5, "lstm": 5}
 

@@ -90,7 +90,7 @@ def run_all(
     Args:
       arguments: with seeds, run and out.
       one_run: from a seed, or a cell and a seed, to what its JSON says.
-      columns: what of it the table shows.
+      columns: what of it the table shows; "a.b" is b of a.
       statistics: see `met`.
       cells: seeds of each cell, where there are several; else all are arguments.seeds.
     """
@@ -103,10 +103,19 @@ def run_all(
         if not path.exists() and (arguments.run is None or key["seed"] in arguments.run):
             io.save_json(path, {**key, **one_run(*key.values()), **io.environment()})
         said = json.loads(path.read_text()) if path.exists() else {"not_run": True}
-        rows.append({**key, **{k: said[k] for k in ("not_run", *columns) if k in said}})
+        rows.append(key | {name: value for name in ("not_run", *columns) for value in _at(said, name)})
         print(json.dumps(rows[-1]), flush=True)
     counts: dict[str, Any] = met(rows, statistics)
     if cells is not None:
         counts = {cell: met([row for row in rows if row["cell"] == cell], statistics) for cell in cells}
     print(json.dumps(counts), flush=True)
     io.save_json(arguments.out / "table.json", {"rows": rows, "met": counts})
+
+
+def _at(said: Any, name: str) -> list[Any]:
+    """What stands under a name, in a list; an empty one if nothing does."""
+    for part in name.split("."):
+        if not isinstance(said, dict) or part not in said:
+            return []
+        said = said[part]
+    return [said]
