@@ -279,8 +279,8 @@ def candidates_with_inputs(candidates: Any, inputs: Any) -> tuple[np.ndarray, np
     """Candidates as they are, and the inputs of each.
 
     Args:
-      candidates: what the caller gave.
-      inputs: what the caller gave.
+      candidates: what the caller gave, to be (n_candidates, n_hidden).
+      inputs: what the caller gave, to be None, (n_inputs,) or (n_candidates, n_inputs).
 
     Returns:
       candidates (n_candidates, n_hidden), and inputs (n_candidates, n_inputs) float64 or None.

@@ -193,7 +193,8 @@ def test_lyapunov_exponents():
     linear = {"A": matrix, "b": np.zeros(3)}
     exponents = jaxfp.lyapunov_exponents(systems.affine, linear, np.zeros(3), n_time=200)
     np.testing.assert_allclose(exponents, np.log([1.2, 0.5, 0.1]), atol=1e-9)
-    first = jaxfp.lyapunov_exponents(systems.affine, linear, np.zeros((2, 3)), n_time=200, k=1)
+    driven = linear | {"B": np.ones((3, 1))}
+    first = jaxfp.lyapunov_exponents(systems.affine, driven, np.zeros((2, 3)), np.ones(1), n_time=200, k=1)
     np.testing.assert_allclose(first, np.full((2, 1), np.log(1.2)), atol=1e-9)
     flow = jaxfp.lyapunov_exponents(
         systems.affine, linear, np.zeros(3), n_time=2000, n_settle=8000, dt=0.01, kind="flow"

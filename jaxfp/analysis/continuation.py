@@ -49,8 +49,8 @@ def sweep(
       network: (n_points,) which network each point belongs to; every leaf of params and of params_path then has a
         leading axis n_networks.
       kind: "map" or "flow"; by default what the report of points says, "map" for plain arrays.
-      stability: count unstable dimensions, which flip, Neimark-Sacker and Hopf need. False: folds and crossings only;
-        for large networks eigenvalues cost more than all the rest.
+      stability: count unstable dimensions, which flip, Neimark-Sacker and Hopf need. False: folds and crossings only,
+        in half the time; a flow's eigenvalues cost more.
       max_step: largest step in s; by default 1, or 1/32 of the path if that is less.
       max_samples: of one lane, after which its branch is "unfinished".
 
@@ -58,7 +58,7 @@ def sweep(
       Family: the branches of the points given, in their order, then those found beyond folds.
 
     Raises:
-      ValueError: if shapes do not fit, there is no path, or a point's input is not on its path.
+      ValueError: if an argument is none of these, shapes do not fit, there is no path, or a point is not on its path.
 
     Example:
       >>> tanh = lambda w, h, u: jax.numpy.tanh(w * h)

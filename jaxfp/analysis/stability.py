@@ -47,8 +47,8 @@ def deciding(jacobian: np.ndarray, kind: Kind) -> np.ndarray:
       (n_points, n_hidden) complex.
 
     Example:
-      >>> deciding(np.diag(np.append(1.5, np.full(99, 0.5)))[None], "map")[0, :3].real.round(12).tolist()
-      [1.5, 0.0, 0.0]
+      >>> deciding(np.diag(np.append(1.5, np.linspace(0, 0.5, 99)))[None], "map")[0, :2].real.round(12).tolist()
+      [1.5, 0.0]
 
     Source: Golub & Van Loan (2013), Matrix Computations, 7.3.2 (orthogonal iteration).
     """

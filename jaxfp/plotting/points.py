@@ -266,7 +266,9 @@ def bifurcation_diagram(
         title="Fixed points along a path",
     )
     if len(family.s):
-        ax.legend(fontsize=8)
+        drawn = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+        labels = sorted(drawn, key=lambda label: (label not in ("stable", "not counted"), label))  # 1 unstable, 2, fold
+        ax.legend([drawn[label] for label in labels], labels, fontsize=8)
     return ax
 
 
