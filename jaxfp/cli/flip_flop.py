@@ -1,7 +1,7 @@
 """`python -m jaxfp flip-flop`: all fixed points of a trained 3-bit memory (Sussillo & Barak 2013, example 1).
 
-Loads a packaged network, or trains one with `--train` (`flip_flop_training`; by FORCE `flip_flop_force`), checks that it
-does the task, and finds its fixed points at zero input.
+Loads a packaged network, or trains one with `--train` (`flip_flop_training`; by FORCE `flip_flop_force`), checks that
+it does the task, and finds its fixed points at zero input.
 """
 
 import argparse
