@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n-hidden", type=int, help="units (default: that of the packaged network)")
     parser.add_argument("--n-steps", type=int, help="training steps (default: the recipe's)")
-    parser.add_argument("--candidates", type=int, default=1024)
+    parser.add_argument("--candidates", type=int, default=4096, help="at most")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("flip_flop_bits"))
     arguments = parser.parse_args(argv)
     rows = []

@@ -17,6 +17,7 @@ from benchmarks import (  # noqa: E402
     engine,
     ensembles,
     first_call,
+    flip_flop_bits,
     flip_flop_seeds,
     force_seeds,
     gemm_floor,
@@ -74,6 +75,21 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
     flip_flop_seeds.main([*sizes, "--out", str(tmp_path)])
     assert (tmp_path / "tanh_3.json").stat().st_mtime_ns == written
     assert len(capsys.readouterr().out.splitlines()) == 4  # a row and what is met, twice
+
+
+def test_flip_flop_bits_stand_beside_the_cube(tmp_path, capsys):
+    """A row for each number of lines; a cube has 3^n faces, which alternate to +1."""
+    sizes = ["--bits", "2", "--n-hidden", "8", "--n-steps", "20", "--candidates", "32", "--out", str(tmp_path)]
+    flip_flop_bits.main(sizes)
+    (row,) = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert (row["n_bits"], row["cube"]) == (2, {"0": 4, "1": 4, "2": 1})
+    written = (tmp_path / "2.json").stat().st_mtime_ns
+    flip_flop_bits.main(sizes)
+    assert (tmp_path / "2.json").stat().st_mtime_ns == written
+    for n_bits in (2, 3, 4):
+        faces = flip_flop_bits.cube(n_bits)
+        assert sum(faces.values()) == 3**n_bits
+        assert sum((-1) ** int(k) * n for k, n in faces.items()) == 1
 
 
 @pytest.mark.parametrize(

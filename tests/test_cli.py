@@ -1,6 +1,8 @@
 """The command line: a stranger gets all points and files from one command, and from any mistake one line."""
 
 import contextlib
+import dataclasses
+import functools
 import io as stringio
 import json
 import os
@@ -21,7 +23,7 @@ from systems import fold
 
 from jaxfp import cli, io, pipeline
 from jaxfp.analysis import completeness, linearization, modes
-from jaxfp.cli import cache, find, flip_flop, proofs, report
+from jaxfp.cli import cache, find, flip_flop, flip_flop_force, proofs, report
 from jaxfp.models import adapters, equations
 from jaxfp.types import FIXED
 
@@ -247,6 +249,28 @@ def test_trained_network_is_kept_whatever_follows(tmp_path, monkeypatch, capsys)
     arrays, provenance = io.load(tmp_path / "weights.npz")
     assert flip_flop.as_network("tanh", arrays).params["w_rec"].shape == (8, 8)
     assert provenance["recipe"]["n_steps"] == 100
+
+
+def test_other_numbers_of_lines_are_trained(tmp_path, monkeypatch, capsys):
+    """--n-bits 2, of a discrete network and of one trained by FORCE."""
+
+    def stop(*arguments, **keywords):
+        raise ValueError("enough")
+
+    monkeypatch.setattr(flip_flop, "recipe_of", lambda cell: TINY)
+    monkeypatch.setattr(flip_flop_force, "train_network", functools.partial(_briefly, flip_flop_force.train_network))
+    for place in (flip_flop, flip_flop_force):
+        monkeypatch.setattr(place, "behaviour", stop)
+    for cell in ("tanh", "force"):
+        command = ["flip-flop", "--train", "--n-hidden", "8", "--n-bits", "2", "--cell", cell, "--quiet"]
+        assert one_line(capsys, cli.main([*command, "--out", str(tmp_path)])) == "jaxfp: error: enough"
+        arrays, provenance = io.load(tmp_path / "weights.npz")
+        assert (arrays["w_in"].shape, arrays["w_out"].shape) == ((8, 2), (2, 8))
+        assert provenance["made_by"].endswith(f"--cell {cell} --n-hidden 8 --seed 0 --n-bits 2")
+
+
+def _briefly(train, seed, n_units, recipe):
+    return train(seed, n_units, dataclasses.replace(recipe, n_time=100))
 
 
 # Your own network

@@ -6,7 +6,8 @@ import pytest
 
 from jaxfp import io, pipeline
 from jaxfp.analysis import completeness, linearization
-from jaxfp.cli import flip_flop
+from jaxfp.cli import flip_flop, flip_flop_force
+from jaxfp.models import force
 from jaxfp.types import FIXED
 
 
@@ -53,6 +54,42 @@ def test_gated_memories_have_eight_stable_points(cell):
     codes = flip_flop.sign_codes(network, analysis.points.hidden)
     assert len({codes[p] for p in np.flatnonzero(stable)}) == stable.sum() == 8
     assert analysis.audit.index_sum == 1
+
+
+@pytest.fixture(scope="module")
+def by_force():
+    """The network trained by FORCE, and its recipe."""
+    recipe = flip_flop_force.Recipe()
+    return flip_flop_force.as_network(io.load_packaged("flip_flop_force")[0], recipe), recipe
+
+
+def test_the_network_trained_by_force_holds_all_memories(by_force):
+    """T4, in continuous time: gaps twice those of training, then 1,000 silent steps, 100 time constants."""
+    does = flip_flop_force.behaviour(jax.random.key(0), *by_force)
+    assert does["sign_accuracy"] >= 0.999
+    assert does["sign_accuracy_in_silence"] == 1
+    assert does["memories_held"] == does["memories"] == 8
+
+
+def test_the_network_trained_by_force_is_odd(by_force):
+    """T7: -x is fixed to 1e-8 where x is, and its 8 memories are 4 pairs; with a bias neither is so."""
+    network, recipe = by_force
+    batch = flip_flop_force._sample(jax.random.key(1), recipe, 64, 2000, 2)
+    hold = np.concatenate([batch.inputs, np.zeros((64, 400, 3), np.float32)], axis=1)
+    states = np.asarray(flip_flop_force._states(network, jax.numpy.asarray(hold)))[:, -1]
+    points = pipeline.find_fixed_points(network.step_fn, network.params, states.astype(np.float64))
+    assert len(points.hidden) == 8
+    assert len(set(flip_flop.sign_codes(network, np.tanh(points.hidden)))) == 8
+    rates = np.linalg.eigvals(linearization.linearize(force.flow, network.params, points.hidden).jacobian).real
+    assert rates.max() < 0
+    said = flip_flop_force.oddness(network, points)
+    assert said["speed_of_mirror_images"] < 1e-8
+    assert said["mirror_images_not_found"] == 0
+
+    other = network._replace(params=network.params | {"b": np.full_like(network.params["b"], 0.1)})
+    moved = pipeline.find_fixed_points(other.step_fn, other.params, states.astype(np.float64))
+    assert flip_flop_force.oddness(other, moved)["speed_of_mirror_images"] > 1e-3
+    assert flip_flop_force.oddness(other, moved)["mirror_images_not_found"] == len(moved.hidden) > 0
 
 
 def test_a_right_sum_does_not_end_a_search_that_misses_a_cancelling_pair(tanh_network, tanh_analysis):

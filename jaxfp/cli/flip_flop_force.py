@@ -134,7 +134,7 @@ def behaviour(key: jax.Array, network: Network, recipe: Recipe, n_trials: int = 
     targets = np.asarray(batch.targets)
     scored = (targets != 0).all(-1) & ~np.asarray(batch.inputs).any(-1)
     last = targets[:, -1:]
-    stored = (last != 0).all((1, 2))
+    stored = (last != 0).all((1, 2)) & ~np.asarray(batch.inputs[:, -1]).any(-1)  # not in the middle of a pulse
     right = (said[:, -1:] * last > 0).all((1, 2)) & stored
     held, lost = ({tuple(code) for code in last[rows, 0].tolist()} for rows in (right, stored & ~right))
     return {
