@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-steps", type=int, default=500, help="training steps")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--candidates", type=int, default=512, help="of each network")
-    parser.add_argument("--compared", type=int, default=8, help="networks in the comparison with a loop")
+    parser.add_argument("--compared", type=int, default=8, help="networks in the comparison with a loop; 0: none")
     parser.add_argument("--trials", type=int, default=64, help="to see whether a network does the task")
     parser.add_argument("--seed", type=int, default=0, help="of the first network; the others follow")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("ensembles"))
@@ -71,10 +71,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         row(seed, network, points, recipe, arguments.trials) | {"final_loss": float(loss[-50:].mean())}
         for seed, network, points, loss in zip(seeds, networks, warm["result"], losses, strict=True)
     ]
-    n = min(arguments.compared, len(seeds))
-    calls = {"loop": loop, "ensemble": search}
-    compared = {name: [timed(lambda call=call: call(n)) for _ in range(2)] for name, call in calls.items()}
-    distance = max(map(apart, compared["loop"][1]["result"], compared["ensemble"][1]["result"]))
     said = {
         "recipe": dataclasses.asdict(recipe),
         "n_networks": len(seeds),
@@ -87,16 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search_compile_s": first["compile_s"],
         "search_warm_s": warm["seconds"],
         "structures": structures(rows),
-        "compared": {
-            "n_networks": n,
-            "loop_first_s": compared["loop"][0]["seconds"],
-            "loop_warm_s": compared["loop"][1]["seconds"],
-            "ensemble_first_s": compared["ensemble"][0]["seconds"],
-            "ensemble_warm_s": compared["ensemble"][1]["seconds"],
-            "warm_ratio": compared["loop"][1]["seconds"] / compared["ensemble"][1]["seconds"],
-            "same_number_of_points": bool(np.isfinite(distance)),
-            "largest_distance": distance,
-        },
+        "compared": compare(loop, search, min(arguments.compared, len(seeds))),
         "networks": rows,
         **io.environment(),
     }
@@ -104,6 +91,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     for structure in said["structures"]:
         print(structure)
     print({name: said[name] for name in ("train_s", "search_s", "search_warm_s", "compared")})
+
+
+def compare(loop: Callable, ensemble: Callable, n: int) -> dict[str, Any]:
+    """Both ways to search n networks, each twice."""
+    if not n:
+        return {"n_networks": 0}
+    calls = {"loop": loop, "ensemble": ensemble}
+    took = {name: [timed(lambda call=call: call(n)) for _ in range(2)] for name, call in calls.items()}
+    distance = max(map(apart, took["loop"][1]["result"], took["ensemble"][1]["result"]))
+    return {
+        "n_networks": n,
+        **{f"{name}_{when}_s": took[name][i]["seconds"] for name in calls for i, when in enumerate(("first", "warm"))},
+        "warm_ratio": took["loop"][1]["seconds"] / took["ensemble"][1]["seconds"],
+        "same_number_of_points": bool(np.isfinite(distance)),
+        "largest_distance": distance,
+    }
 
 
 def train_ensemble(
