@@ -6,7 +6,7 @@ import pytest
 
 from jaxfp import io, pipeline
 from jaxfp.analysis import completeness, linearization
-from jaxfp.cli import flip_flop
+from jaxfp.cli import flip_flop, flip_flop_mechanism
 from jaxfp.types import FIXED
 
 
@@ -46,13 +46,26 @@ def test_the_tanh_memory_is_a_cube(tanh_network, tanh_analysis):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gated_memories_have_eight_stable_points(cell):
-    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1."""
+    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1; T5, T6 at them.
+
+    12 saddles with one unstable dimension join the 12 pairs of memories one bit apart, the pulses do what the task asks,
+    and critical pulses lead to the saddle between two memories.
+    """
     network = flip_flop.as_network(cell, io.load_packaged(f"flip_flop_{cell}")[0])
     analysis, _, _ = flip_flop.explore(0, network, flip_flop.recipe_of(cell), n_candidates=256)
     stable = (analysis.points.status == FIXED) & (analysis.modes.verdict == "stable")
     codes = flip_flop.sign_codes(network, analysis.points.hidden)
     assert len({codes[p] for p in np.flatnonzero(stable)}) == stable.sum() == 8
     assert analysis.audit.index_sum == 1
+
+    said = flip_flop_mechanism.explain(network.step_fn, network.params, analysis, codes, 3).summary
+    assert said["edges"]["by_hamming_distance"] == {"1": 12}
+    assert said["edges"]["distinct_with_one_bit"] == 12
+    assert said["truth_table"] == {"right": 48, "of": 48, "asked": 48}
+    pulses = said["critical_pulses"]
+    assert [pulses[name] for name in ("bracketed", "to_the_saddle_between", "ends_1_percent_around")] == [24] * 3
+    # 50 bisections: the distance falls as a power of the offset that spectra give, here 0.4 or more: 2^(-0.4 50) = 1e-6
+    assert (pulses["least_distance"] < 1e-3 * pulses["distance_of_first_bisection"]).all()
 
 
 def test_a_right_sum_does_not_end_a_search_that_misses_a_cancelling_pair(tanh_network, tanh_analysis):
