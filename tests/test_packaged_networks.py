@@ -6,7 +6,7 @@ import pytest
 
 from jaxfp import io, pipeline
 from jaxfp.analysis import completeness, linearization
-from jaxfp.cli import flip_flop, flip_flop_force
+from jaxfp.cli import flip_flop, flip_flop_force, flip_flop_mechanism
 from jaxfp.models import force
 from jaxfp.types import FIXED
 
@@ -47,13 +47,34 @@ def test_the_tanh_memory_is_a_cube(tanh_network, tanh_analysis):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gated_memories_have_eight_stable_points(cell):
-    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1."""
+    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1; T5, T6 at them.
+
+    12 saddles with one unstable dimension join the 12 pairs of memories one bit apart, the pulses do what the task
+    asks, and critical pulses lead to the saddle between two memories, as fast as its eigenvalues say.
+    """
     network = flip_flop.as_network(cell, io.load_packaged(f"flip_flop_{cell}")[0])
     analysis, _, _ = flip_flop.explore(0, network, flip_flop.recipe_of(cell), n_candidates=256)
     stable = (analysis.points.status == FIXED) & (analysis.modes.verdict == "stable")
     codes = flip_flop.sign_codes(network, analysis.points.hidden)
     assert len({codes[p] for p in np.flatnonzero(stable)}) == stable.sum() == 8
     assert analysis.audit.index_sum == 1
+
+    mechanism = flip_flop_mechanism.explain(network.step_fn, network.params, analysis, codes, 3)
+    said, sweeps = mechanism.summary, mechanism.sweeps
+    assert said["edges"]["by_hamming_distance"] == {"1": 12}
+    assert said["edges"]["distinct_with_one_bit"] == 12
+    assert said["truth_table"] == {"right": 48, "of": 48, "asked": 48}
+    pulses = said["critical_pulses"]
+    assert [pulses[name] for name in ("bracketed", "to_the_saddle_between", "ends_1_percent_around")] == [24] * 3
+    # An amplitude off by e leads as near as e^theta: growth lambda, slowest decay mu (see jaxfp.analysis.responses).
+    growth, decay = np.log(np.abs(analysis.modes.eigenvalues[sweeps.saddle, :2])).T
+    slopes = []
+    for tried, amplitude, distance in zip(sweeps.tried, sweeps.amplitude, sweeps.distance, strict=True):
+        offset = np.abs(tried - amplitude)
+        rows = (offset > 1e-13) & (offset < 1e-4)
+        slopes.append(np.polyfit(np.log(offset[rows]), np.log(distance[rows]), 1)[0])
+    # the power holds up to a factor that depends on where within a step the trajectory turns
+    assert np.abs(np.median(slopes / (-decay / (growth - decay))) - 1) < 0.1
 
 
 @pytest.fixture(scope="module")

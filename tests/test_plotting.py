@@ -255,6 +255,15 @@ CALLS = {
     "sheet": lambda ax=None: plotting.sheet(np.eye(2), [0.5, -0.5], "last pulse", [np.eye(2)], ax),
     "decoded": lambda ax=None: plotting.decoded(np.eye(2), np.eye(2), ("last", "second"), ax),
     "tolerances": lambda ax=None: plotting.tolerances({"tolerance": [1e-5, 1e-4], "decoded": [0.9, 0.8]}, 1e-5, ax),
+    "unstable_manifolds": lambda ax=None: plotting.unstable_manifolds(
+        CUBE[:3], [0, 0, 1], [np.eye(N)], PROJECTION, ["+", "-", "?"], ax
+    ),
+    "edge_distances": lambda ax=None: plotting.edge_distances([1, 1, 2], ax),
+    "truth_table": lambda ax=None: plotting.truth_table([["+", "-"]], [[True, False]], ["+"], ["up", "down"], ax),
+    "amplitude_sweep": lambda ax=None: plotting.amplitude_sweep(
+        [[-0.5, -1.0], [0.5, 1.0]], [0.5, 0.7], 0.0, 0.6, ("-", "+"), ax
+    ),
+    "approach": lambda ax=None: plotting.approach([[0.1, 0.01, np.nan]], [[1.0, 0.3, np.nan]], ax),
     "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
 }
 
@@ -262,7 +271,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_pyplot_is_touched_only_where_no_axes_are_given(name):
     plt.close("all")
-    ax = axes(**({"projection": "3d"} if name in ("state_space", "orbits") else {}))
+    ax = axes(**({"projection": "3d"} if name in ("state_space", "orbits", "unstable_manifolds") else {}))
     CALLS[name](ax)
     assert plt.get_fignums() == []
     own = CALLS[name]()
@@ -290,6 +299,25 @@ def test_cycles_and_families_show_what_they_are_given():
     radius, mean, smallest = CALLS["distances"](axes()).lines
     assert (radius.get_ydata().tolist(), mean.get_ydata().tolist()) == ([1.0, 1.2], [1.0, 1.3])
     assert smallest.get_ydata().tolist() == [0.5, 0.7]
+
+
+def test_connections_are_drawn():
+    """Every path, every point by its unstable dimensions, the names of the stable ones; right and wrong cells apart."""
+    ax = axes(projection="3d")
+    CALLS["unstable_manifolds"](ax)
+    assert legend(ax) == ["stable (2)", "1 unstable (1)"]
+    assert len(ax.lines) == 1
+    assert [text.get_text().strip() for text in ax.texts] == ["+", "-"]
+    with pytest.raises(ValueError, match='projection="3d"'):
+        CALLS["unstable_manifolds"](axes())
+
+    ax = CALLS["truth_table"](axes())
+    assert "1 of 2 right" in ax.get_title()
+    assert ax.images[0].get_array().tolist() == [[True, False]]
+    ax = CALLS["approach"](axes())
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0.01, 0.1]]  # by distance, and without what is NaN
+    below, above = CALLS["amplitude_sweep"](axes()).lines[:2]
+    assert below.get_color() != above.get_color()
 
 
 def test_bifurcation_diagram_draws_each_branch_and_event():

@@ -225,6 +225,13 @@ def test_without_networkx_the_error_says_what_to_install(monkeypatch):
         jaxfp.to_networkx(graph)
 
 
+def test_points_known_to_a_few_digits_will_do():
+    """Other tools stop at 1e-6 or so: further away from a saddle than its branches begin, from a node than arrival."""
+    rough = THREE + 1e-5 * np.array([[1, 0], [0, 1], [1, 1]])
+    graph = graph_of(toys.three_points, None, rough, "flow")
+    assert sorted(graph.target.tolist()) == [1, 2]
+
+
 def test_nothing_to_trace():
     """No saddle, no point: an empty graph of the right shapes."""
     step = lambda p, h, u: 0.5 * h  # noqa: E731

@@ -43,6 +43,7 @@ from jaxfp.types import (
 )
 
 _EPS = float(np.finfo(float).eps)
+_N_NEWTON = 3
 _N_PROBES = 8
 _CURVATURE_SAFETY = 16
 _TOLERANCE = 1e-8  # local error of a flow's step, of the step's length
@@ -113,7 +114,8 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
       step_fn: map `(params, hidden, inputs) -> hidden`, or the vector field of a flow.
       params: pytree that `step_fn` understands.
       points: result of `find_fixed_points`, or plain (hidden (n_points, n_hidden), inputs None, (n_inputs,) or
-        (n_points, n_inputs)), all of them taken for isolated fixed points.
+        (n_points, n_inputs)), all of them taken for isolated fixed points and, if four digits of them are right or
+        more, taken to the last digit.
       modes: `spectrum` of their Jacobians, with vectors.
       kind: "map" or "flow"; by default what the report of points says, "map" for plain arrays.
 
@@ -148,6 +150,8 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
         return Landscape(step_fn, params, kind, hidden, inputs, group, nothing, stable, unstable, none, 1.0)
     group = dedupe.input_groups(inputs, len(hidden))[0]
     jacobian = linearization.linearize(step_fn, params, hidden, None if inputs is None else inputs).jacobian
+    if not isinstance(points, FixedPoints):
+        hidden = _polished(step_fn, params, kind, hidden, inputs, jacobian)
     fastest = max(np.linalg.norm(j, 2) for j in jacobian) if kind == "flow" else 1.0
     radius = _radii(step_fn, params, kind, hidden, inputs, jacobian, np.flatnonzero(stable))
     with jax.enable_x64(True):
@@ -204,6 +208,23 @@ def input_rows(name: str, inputs: Any, n_rows: int) -> np.ndarray | None:
     if array.ndim not in (1, 2) or (array.ndim == 2 and len(array) != n_rows) or not np.isfinite(array).all():
         raise ValueError(f"{name} must be {wanted} and finite, got {given.came(array)}.")
     return np.broadcast_to(array, (n_rows, array.shape[-1]))
+
+
+def _polished(
+    step_fn: StepFn, params: Params, kind: Kind, hidden: np.ndarray, inputs: Any, jacobian: np.ndarray
+) -> np.ndarray:
+    """Points of other tools, given to a few digits, by Newton's method with one Jacobian; the others as they are.
+
+    A saddle that is off by more than its branches begin away from it would send both of them to one side.
+    """
+    slope = jacobian - np.eye(hidden.shape[1]) if kind == "map" else jacobian
+    new = hidden
+    for _ in range(_N_NEWTON):
+        left = dynamics.residual(step_fn, params, new, inputs, kind=kind)
+        # pinv where I - J is singular: a point on a continuum stays on it
+        new = new - np.stack([np.linalg.pinv(a) @ r for a, r in zip(slope, left, strict=True)])
+    near = np.linalg.norm(new - hidden, axis=1) <= _EPS**0.25 * (1 + np.linalg.norm(hidden, axis=1))
+    return np.where(near[:, None], new, hidden)
 
 
 def _radii(

@@ -7,7 +7,11 @@ Critical amplitude. Scaled by a, a pulse that leads from one memory to another l
 Between such amplitudes bisection ends at two neighboring floating-point numbers, the smaller of which still leads
 back. The state after the critical pulse lies on the boundary of the first basin, in the simplest case the stable
 manifold of a saddle, so that the trajectories follow it to the saddle the more closely the deeper the bisection
-(Sussillo & Barak 2013, figure 3B).
+(Sussillo & Barak 2013, figure 3B): with an amplitude that is off by e they come as near as
+
+    e^theta,  theta = ln(1/mu) / (ln lambda + ln(1/mu)),
+
+lambda the multiplier of the unstable mode of the saddle, mu that of its slowest stable one.
 """
 
 from typing import Any, NamedTuple

@@ -227,13 +227,13 @@ def figures(
 
     Example:
       >>> from jaxfp import from_arrays
-      >>> network = from_arrays("tanh", {"w_rec": 1.5 * np.eye(3), "w_in": 3 * np.eye(3)})
-      >>> starts = jax.random.normal(jax.random.key(0), (64, 3))
+      >>> network = from_arrays("tanh", {"w_rec": 1.5 * np.eye(1), "w_in": 3 * np.eye(1)})
+      >>> starts = np.linspace(-1, 1, 32)[:, None]
       >>> analysis = report.analyze(*network, starts, None, key=jax.random.key(0), progress=False)
-      >>> codes = ["".join("+" if x > 0 else "-" for x in row) for row in analysis.points.hidden]
-      >>> mechanism = explain(*network, analysis, codes, 3)
-      >>> [figure.name for figure in figures(*network, mechanism, analysis, codes, starts[None])][:2]
-      ['connections.png', 'edges.png']
+      >>> codes = ["+" if x > 0 else "-" for x in analysis.points.hidden[:, 0]]
+      >>> mechanism = explain(*network, analysis, codes, 1)
+      >>> [figure.name for figure in figures(*network, mechanism, analysis, codes, starts[None])]
+      ['edges.png', 'truth_table.png', 'approach.png', 'critical_pulse.png']
     """
     hidden, graph = analysis.points.hidden, mechanism.graph
     drawings = []
