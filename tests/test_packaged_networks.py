@@ -8,6 +8,7 @@ from jaxfp import io, pipeline
 from jaxfp.analysis import completeness, linearization
 from jaxfp.cli import flip_flop, flip_flop_force
 from jaxfp.models import force
+from jaxfp.search import dedupe
 from jaxfp.types import FIXED
 
 
@@ -72,7 +73,7 @@ def test_the_network_trained_by_force_holds_all_memories(by_force):
 
 
 def test_the_network_trained_by_force_is_odd(by_force):
-    """T7: -x is fixed to 1e-8 where x is, and its 8 memories are 4 pairs; with a bias it is not, and a lone point is seen."""
+    """T7: -x is fixed to 1e-8 where x is, and its 8 memories are 4 pairs; with a bias it is not."""
     network, recipe = by_force
     batch = flip_flop_force._sample(jax.random.key(1), recipe, 64, 2000, 2)
     hold = np.concatenate([batch.inputs, np.zeros((64, 400, 3), np.float32)], axis=1)
@@ -88,7 +89,7 @@ def test_the_network_trained_by_force_is_odd(by_force):
 
     other = network._replace(params=network.params | {"b": np.full_like(network.params["b"], 0.1)})
     assert flip_flop_force.oddness(other, points)["speed_of_mirror_images"] == pytest.approx(0.1)
-    assert flip_flop_force.oddness(network, pipeline.take(points, [0]))["mirror_images_not_found"] == 1
+    assert flip_flop_force.oddness(network, dedupe.take(points, [0]))["mirror_images_not_found"] == 1
 
 
 def test_a_right_sum_does_not_end_a_search_that_misses_a_cancelling_pair(tanh_network, tanh_analysis):
