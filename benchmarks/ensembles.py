@@ -5,7 +5,7 @@
 All networks have the recipe of `python -m jaxfp flip-flop`, in a small size, and differ in their seed alone. Each is
 searched until complete. `structures` counts networks with the same fixed points by index, the number of unstable
 dimensions. A row of `networks` is one network; `compared` times the ensemble beside a loop over `find_fixed_points`, on
-the same networks and in the same process, each call twice: the first compiles, the second does not.
+the same networks and in the same process: a call that compiles, then warm calls in turn.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--candidates", type=int, default=512, help="of each network")
     parser.add_argument("--compared", type=int, default=8, help="networks in the comparison with a loop; 0: none")
+    parser.add_argument("--repeats", type=int, default=5, help="warm calls of each in the comparison")
     parser.add_argument("--trials", type=int, default=64, help="to see whether a network does the task")
     parser.add_argument("--seed", type=int, default=0, help="of the first network; the others follow")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("ensembles"))
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search_compile_s": first["compile_s"],
         "search_warm_s": warm["seconds"],
         "structures": structures(rows),
-        "compared": compare(loop, search, min(arguments.compared, len(seeds))),
+        "compared": compare(loop, search, min(arguments.compared, len(seeds)), arguments.repeats),
         "networks": rows,
         **io.environment(),
     }
@@ -93,17 +94,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     print({name: said[name] for name in ("train_s", "search_s", "search_warm_s", "compared")})
 
 
-def compare(loop: Callable, ensemble: Callable, n: int) -> dict[str, Any]:
-    """Both ways to search n networks, each twice."""
+def compare(loop: Callable, ensemble: Callable, n: int, n_repeats: int) -> dict[str, Any]:
+    """Both ways to search n networks: one call that compiles, then warm calls in turn, and their medians."""
     if not n:
         return {"n_networks": 0}
     calls = {"loop": loop, "ensemble": ensemble}
-    took = {name: [timed(lambda call=call: call(n)) for _ in range(2)] for name, call in calls.items()}
-    distance = max(map(apart, took["loop"][1]["result"], took["ensemble"][1]["result"]))
-    return {
-        "n_networks": n,
-        **{f"{name}_{when}_s": took[name][i]["seconds"] for name in calls for i, when in enumerate(("first", "warm"))},
-        "warm_ratio": took["loop"][1]["seconds"] / took["ensemble"][1]["seconds"],
+    first = {name: timed(lambda call=call: call(n)) for name, call in calls.items()}
+    warm = [{name: timed(lambda call=call: call(n)) for name, call in calls.items()} for _ in range(n_repeats)]
+    said: dict[str, Any] = {"n_networks": n}
+    for name in calls:
+        wall, cpu = ([turn[name][what] for turn in warm] for what in ("seconds", "cpu_s"))
+        said[name] = {
+            "first_s": first[name]["seconds"],
+            "warm_s": wall,
+            "warm_median_s": float(np.median(wall)),
+            "warm_median_cpu_s": float(np.median(cpu)),
+        }
+    distance = max(map(apart, first["loop"]["result"], first["ensemble"]["result"]))
+    return said | {
+        "loop_over_ensemble": said["loop"]["warm_median_s"] / said["ensemble"]["warm_median_s"],
+        "loop_over_ensemble_cpu": said["loop"]["warm_median_cpu_s"] / said["ensemble"]["warm_median_cpu_s"],
         "same_number_of_points": bool(np.isfinite(distance)),
         "largest_distance": distance,
     }
@@ -184,11 +194,16 @@ def apart(points: FixedPoints, others: FixedPoints) -> float:
 
 
 def timed(call: Callable[[], Any]) -> dict[str, Any]:
-    """Result of a call, its seconds, and those of them that went into compiling."""
+    """Result of a call, its seconds, those of them that went into compiling, and seconds of this process's CPUs."""
     with report.compile_seconds() as compiling:
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         result = jax.block_until_ready(call())
-        return {"result": result, "seconds": time.perf_counter() - began, "compile_s": compiling()}
+        return {
+            "result": result,
+            "seconds": time.perf_counter() - began,
+            "cpu_s": time.process_time() - cpu_began,
+            "compile_s": compiling(),
+        }
 
 
 if __name__ == "__main__":

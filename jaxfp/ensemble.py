@@ -40,7 +40,9 @@ def find_fixed_points_ensemble(
 
     A host function. Network i gets what `find_fixed_points` gives for params[i], candidates[i] and inputs[i] with the
     same key, to rounding: the last bits of a batched product are others. A network whose weights are not finite has no
-    points, its report says so, and no bit of another changes. Worth it where calls cost more than what they compute.
+    points, its report says so, and no bit of another changes. Meant for accelerators, where a call costs more than what
+    it computes; on a CPU a loop over `find_fixed_points`, which shares its programs, too, is faster
+    (`benchmarks/ensembles`).
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden` of one network, or the vector field of a flow. A named function

@@ -65,12 +65,9 @@ def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     said: queue.SimpleQueue = queue.SimpleQueue()  # calls, and None from a task that ended
     results: list[Any] = [None] * len(tasks)
     errors: dict[int, BaseException] = {}
-    stopped = threading.Event()
 
     def work(place: int) -> None:
         def call(function: Callable, static_argnums: tuple[int, ...], arguments: tuple[Any, ...]) -> Any:
-            if stopped.is_set():
-                raise InterruptedError
             mine = _as_call(place, function, static_argnums, arguments)
             said.put(mine)
             reply = mine.reply.get()
@@ -105,7 +102,6 @@ def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
                 n_working += 1
                 call.reply.put(reply)
     finally:  # where the loop was interrupted: nobody may wait for ever
-        stopped.set()
         for call in waiting.values():
             call.reply.put(InterruptedError())
         for thread in threads:

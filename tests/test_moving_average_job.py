@@ -76,7 +76,7 @@ def test_training_is_a_function_of_its_seed():
     assert provenance["final_loss"] < 0.12  # saying 0 throughout scores 1/6 and less, as trials begin with 0
 
 
-@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--states", "3"], ["--candidates", "0"]])
+@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--states", "3"], ["--candidates", "0"], ["--cell", "tanh"]])
 def test_wrong_arguments_are_one_line(wrong, tmp_path, capsys):
     assert cli.main(["moving-average", *wrong, "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("jaxfp: error: --")
