@@ -145,3 +145,19 @@ def test_inputs_go_to_their_lanes():
         jaxfp.build_search(systems.affine, SOLVER)(
             params, jnp.zeros((40, 3)), jnp.zeros((39, 2)), tolerance=0.0, max_steps=50
         )
+
+
+def test_all_candidates_are_in_flight_at_once_where_they_fit():
+    """200 candidates of 4,096 places go together, not in the narrow program of the last few."""
+    asked = []
+
+    def ends(rows, lanes, residuals):
+        asked.append(len(rows))
+        return lanes.status
+
+    with jax.enable_x64(True):
+        engine.run_wave(
+            systems.scalar_tanh, 1.5, np.linspace(-2, 2, 200)[:, None], None, solver=SOLVER, kind="map", tolerance=0.0,
+            max_steps=200, chunk_size=4096, ends=ends,
+        )  # fmt: skip
+    assert asked[0] == 200

@@ -23,6 +23,7 @@ from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, P
 _STEPS_A_ROUND = 4
 _STEPS_TO_A_CHECK = 2  # of many lanes, some of which another's result may end
 _NARROW, _FEW_CHUNKS = 16, 4  # lanes of the second program, for the last few of a search
+_FEW = 128  # lanes that gain from being more
 _CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes in flight, on a CPU and on an accelerator
 
 
@@ -95,13 +96,14 @@ def lanes_in_flight(numbers: int, itemsize: int, least: int = 16) -> int:
       least: no fewer than this: products of fewer lanes are no matrix products.
 
     Returns:
-      A power of two, so that few programs are compiled; on a CPU no more than 128, which gain nothing.
+      A power of two, so that few programs are compiled; no more than 128 on a CPU, more gain nothing there, and 4,096
+      on an accelerator, since fewer are filled up to that.
 
     Example:
       >>> lanes_in_flight(1 << 40, 8)
       16
     """
-    budget, most = (_CACHE, 128) if jax.default_backend() == "cpu" else (_MEMORY, 1 << 16)
+    budget, most = (_CACHE, _FEW) if jax.default_backend() == "cpu" else (_MEMORY, 4096)
     return min(max(1 << max((budget // (numbers * itemsize)).bit_length() - 1, 0), least), most)
 
 
@@ -156,7 +158,9 @@ def run_wave(
     # no more than a few chunks of them, a second, narrow program is worth its compilation.
     tail = max_steps > 16 or n_candidates < _FEW_CHUNKS * chunk_size
     narrow = min(_NARROW, chunk_size) if sharding is None and tail else chunk_size
-    wide = chunk_size if n_candidates > chunk_size // 2 else narrow
+    wide = narrow
+    if n_candidates > min(chunk_size, _FEW) // 2:
+        wide = min(chunk_size, 1 << (n_candidates - 1).bit_length())
     queue, lanes, owner = 0, None, np.zeros(0, int)
     while queue < n_candidates or (owner >= 0).any():
         n_left = n_candidates - queue + int((owner >= 0).sum())
