@@ -156,7 +156,7 @@ def explore(
     progress: bool = False,
     checkpoint: pathlib.Path | None = None,
 ) -> tuple[report.Analysis, flip_flop.Batch, jax.Array]:
-    """Candidates from fresh trials, then the search at zero input.
+    """Candidates from fresh trials, then one search at zero input; seeded waves would take many minutes.
 
     Args:
       seed: of trials, candidates and seeded waves.
@@ -180,7 +180,7 @@ def explore(
     states = _states(network, batch.inputs)
     starts = candidates.sample_candidates(key_candidates, states, n_candidates, noise)
     analysis = report.analyze(
-        network.step_fn, network.params, starts, None, dt=recipe.alpha, key=key_waves, progress=progress,
+        network.step_fn, network.params, starts, None, dt=recipe.alpha, until="all", key=key_waves, progress=progress,
         checkpoint=checkpoint,
     )  # fmt: skip
     return analysis, batch, states
