@@ -5,6 +5,7 @@
     T3   test_dynamics::test_gradient_of_q_is_jacobian_transposed_times_residual     acceptance/acceptance.json
     T4   test_packaged_networks::test_does_the_task_and_holds_all_memories           flip_flop_seeds/table.json
     T5   test_packaged_networks::test_the_tanh_memory_is_a_cube                      flip_flop_seeds/table.json
+    T6   test_packaged_networks::test_gated_memories_have_eight_stable_points        flip_flop_seeds/table.json
     T7   test_force::test_memories_are_stable_points_in_pairs                        force_seeds/table.json
     T8   test_sine_generator_job::test_one_point_in_the_middle_of_each_orbit         sine_generator_seeds/table.json
     T9   test_moving_average_job::test_two_values_lie_on_a_sheet                     moving_average_seeds/table.json
@@ -71,13 +72,16 @@ def test_t3_derivatives_of_q():
     assert said["gauss_newton_at_fixed_points"] < 1e-10 < 1e-3 < said["gauss_newton_away_from_them"]
 
 
-def test_t4_and_t5_the_flip_flop():
-    """Behaviour, 8 stable points with 8 codes and the alternating sum, of five seeds of each cell."""
+def test_t4_to_t6_the_flip_flop():
+    """Behaviour, 8 stable points with 8 codes, the index sum, edges, and pulses: ten tanh networks, ten others."""
     rows = rows_of("flip_flop_seeds")
-    assert len(rows) == 15
+    assert len(rows) == 20
     for row in rows:
         assert row["sign_accuracy"] >= 0.999
         assert row["memories_held"] == row["by_index"]["0"] == len(row["stable_codes"]) == 8
+        assert row["topology.edges.by_hamming_distance"] == {"1": 12}
+        assert row["topology.truth_table.right"] == row["topology.truth_table.asked"] == 48
+        assert row["topology.critical_pulses.to_the_saddle_between"] == row["topology.critical_pulses.of"] == 24
     assert sum(not (row["index_sum"] == 1 and row["complete"]) for row in rows) <= 1
 
 

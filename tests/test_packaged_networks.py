@@ -48,10 +48,10 @@ def test_the_tanh_memory_is_a_cube(tanh_network, tanh_analysis):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gated_memories_have_eight_stable_points(cell):
-    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1; T5, T6 at them.
+    """The same search on the GRU and the LSTM: 8 stable points with the 8 sign codes, index sum +1.
 
-    12 saddles with one unstable dimension join the 12 pairs of memories one bit apart, the pulses do what the task
-    asks, and critical pulses lead to the saddle between two memories, as fast as its eigenvalues say.
+    T5, T6: 12 saddles with one unstable dimension join the 12 pairs of memories one bit apart, the pulses do what the
+    task asks, and critical pulses lead to the saddle between two memories, as fast as its eigenvalues say.
     """
     network = flip_flop.as_network(cell, io.load_packaged(f"flip_flop_{cell}")[0])
     analysis, _, _ = flip_flop.explore(0, network, flip_flop.recipe_of(cell), n_candidates=256)
