@@ -87,7 +87,7 @@ def run_trials(network: Network, batch: three_bit_memory.Batch, expansion: Any =
         return Trials(inputs, targets, *jax.tree.map(np.asarray, made))
 
 
-def behaviour(trials: Trials) -> dict[str, float]:
+def behaviour(trials: Trials) -> dict[str, Any]:
     """Does it do the task, in both branches, and do they do the same?
 
     Args:
@@ -265,8 +265,8 @@ def explain(network: Network, trials: Trials, points: Points) -> dict[str, Any]:
 
     Returns:
       Dict of numbers, by cluster where a list: sizes, sign codes, spread; smallest |readout| at a center; leading
-      |eigenvalues| at the centers; the selection ratio, in the left eigenvectors and in the outputs (None where a
-      center's code is not a memory's own); and the distance of expansion points from the nearest proved fixed point.
+      |eigenvalues| at the centers; the selection ratio, in left eigenvectors and in outputs, of the lines that flip a
+      bit of the center's own code; and how far expansion points are from the nearest proved fixed point.
 
     Example:
       >>> from jaxfp.cli import jslds_training
@@ -291,6 +291,7 @@ def explain(network: Network, trials: Trials, points: Points) -> dict[str, Any]:
     by_outputs = switching.selection_ratio(w_out @ linear.input_jacobian[:, : w_out.shape[1]], flips)
     proved = points.found.hidden[points.proved]
     distance, which = switching.nearest_distance(drawn, proved)
+    relative = distance / np.linalg.norm(drawn, axis=1)
     center_distance, center_which = switching.nearest_distance(clusters.center, proved)
     return {
         "n_clusters": len(clusters.size),
@@ -308,6 +309,7 @@ def explain(network: Network, trials: Trials, points: Points) -> dict[str, Any]:
         "distance_to_proved": {
             "median": float(np.median(distance)),
             "largest": float(distance.max()),
+            "median_relative": float(np.median(relative)),
             "of_centers": center_distance.tolist(),
             "points_used": len(np.unique(which[which >= 0])),
             "one_point_a_cluster": len(np.unique(center_which[center_which >= 0])) == len(clusters.size),

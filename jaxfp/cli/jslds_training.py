@@ -208,6 +208,9 @@ def _loss_fn(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
         )
         shape = (recipe.batch_size, config.n_time, len(training.weights.hidden0))
         noise = recipe.noise * jax.random.normal(key_noise, shape) if recipe.noise else None
+        if recipe.strengths.network_alone:
+            alone = jslds.network_loss(model, training.weights, *batch, three_bit_memory.loss, noise)
+            return recipe.strengths.lam_rnn * alone
         ramp = jnp.minimum(jax.lax.stop_gradient(training.clock) / max(recipe.ramp * recipe.n_steps, 1), 1.0)
         terms = jslds.loss_terms(model, training.weights, *batch, three_bit_memory.loss, noise)
         return jslds.total_loss(terms, recipe.strengths, ramp)

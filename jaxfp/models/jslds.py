@@ -163,7 +163,7 @@ class LossTerms(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Strengths:
-    """What each term counts: (lam_rnn, 0, 0, 0) trains the network alone.
+    """What each term counts; with all but the first 0 the network is trained alone, see `network_loss`.
 
     Attributes:
       lam_rnn: of the network's loss.
@@ -185,6 +185,11 @@ class Strengths:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             arguments.check_number(field.name, getattr(self, field.name))
+
+    @property
+    def network_alone(self) -> bool:
+        """Whether nothing but the network's own loss counts."""
+        return self.lam_jslds == self.lam_e == self.lam_a == self.l2 == 0
 
 
 def init_params(key: jax.Array, cell: Params, expansion: Params, n_outputs: int, n_hidden: int,
@@ -370,6 +375,41 @@ def loss_terms(
         approximation=jnp.mean(jnp.square(both.switching - both.hidden)),
         l2=sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)),
     )
+
+
+def network_loss(
+    model: Jslds, params: JsldsParams, inputs: Any, targets: Any, task_loss: TaskLoss, noise: Any = None
+) -> jax.Array:
+    """The task's loss of the network alone: `loss_terms(...).rnn` without the work for the linear system.
+
+    Args:
+      model: functions of the network.
+      params: its weights.
+      inputs: (n_trials, n_time, n_inputs).
+      targets: (n_trials, n_time, n_outputs).
+      task_loss: `(outputs, targets) -> scalar`, outputs as targets.
+      noise: (n_trials, n_time, n_hidden), added to the states; None for none.
+
+    Returns:
+      Scalar.
+
+    Example:
+      >>> model = Jslds(lambda p, h, u: p * h + u, len)
+      >>> params = JsldsParams(0.5, None, (jnp.ones((1, 1)), jnp.zeros(1)), jnp.zeros(1))
+      >>> ones = jnp.ones((4, 2, 1))
+      >>> network_loss(model, params, ones, ones, lambda outputs, targets: jnp.mean((outputs - targets) ** 2)).item()
+      0.125
+    """
+    start = jnp.asarray(params.hidden0)
+
+    def step(hidden: jax.Array, now: Any) -> tuple[jax.Array, jax.Array]:
+        u, blur = now
+        hidden = arguments.step(model.step_fn, params.cell, hidden, u)
+        hidden = hidden if blur is None else hidden + blur
+        return hidden, hidden
+
+    states = jax.vmap(lambda u, blur: jax.lax.scan(step, start, (u, blur))[1])(inputs, noise)
+    return task_loss(read_out(params.readout, states), targets)
 
 
 def total_loss(terms: LossTerms, strengths: Strengths, ramp: float | jax.Array = 1.0) -> jax.Array:
