@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-steps", type=int, default=_R1.n_steps, help="updates")
     parser.add_argument("--trials", type=int, default=800, help="fresh ones, to judge by")
     parser.add_argument("--candidates", type=int, default=1024, help="states to search fixed points from")
+    parser.add_argument("--baselines", nargs="*", default=list(STANDARD), choices=list(STANDARD))
     parser.add_argument("--ablations", action="store_true", help="train those, too: three networks more a seed")
     arguments = parser.parse_args(argv)
     seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS)
@@ -80,13 +81,15 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     key = jax.random.fold_in(jax.random.key(seed), 1)  # key(seed) itself drew the weights
     row = cotrained(key, *trained(seed, "jslds", _R1, arguments), arguments)
     baselines = {name: alone(key, *trained(seed, name, recipe, arguments), arguments)
-                 for name, recipe in STANDARD.items()}  # fmt: skip
+                 for name, recipe in STANDARD.items() if name in arguments.baselines}  # fmt: skip
     ablations = {name: cotrained(key, *trained(seed, name, recipe, arguments), arguments)
                  for name, recipe in COTRAINED.items() if arguments.ablations}  # fmt: skip
     return {
         **row,
         "baseline": {name: said["baseline"] for name, said in baselines.items()},
-        "baseline_over_own": baselines["standard"]["baseline"]["one_step"] / row["relative_error"],
+        "baseline_over_own": {
+            name: said["baseline"]["one_step"] / row["relative_error"] for name, said in baselines.items()
+        },
         "alone": baselines,
         "ablations": ablations,
     }

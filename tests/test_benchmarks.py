@@ -18,6 +18,8 @@ from benchmarks import (  # noqa: E402
     flip_flop_seeds,
     force_seeds,
     gemm_floor,
+    jslds_seeds,
+    jslds_speed,
     kill_and_resume,
     moving_average_seeds,
     networks,
@@ -77,6 +79,10 @@ def test_flip_flop_seeds_writes_each_run_and_resumes(tmp_path, capsys):
         (force_seeds, ["--n-hidden", "30", "--n-bits", "1", "--n-time", "4000", "--candidates", "4"]),
         (sine_generator_seeds, ["--n-hidden", "6", "--n-steps", "1", "--candidates", "1"]),
         (moving_average_seeds, ["--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
+        (
+            jslds_seeds,
+            ["--n-units", "4", "--n-steps", "1", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
+        ),
     ],
 )
 def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys):
@@ -96,6 +102,15 @@ def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_p
     assert (tmp_path / "3.json").stat().st_mtime_ns == written
     assert not (tmp_path / "2.json").exists()
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_jslds_speed_times_both_updates(tmp_path, capsys):
+    """A ratio of two times that were taken, beside the number of products."""
+    jslds_speed.main(["--cases", "tanh:4:2", "--turns", "2", "--updates", "1", "--out", str(tmp_path / "speed.json")])
+    row = json.loads((tmp_path / "speed.json").read_text())["rows"][0]
+    assert row["ratio"] == row["least_s"]["jslds"] / row["least_s"]["network"]
+    assert row["products"] == 5
+    assert json.loads(capsys.readouterr().out) == row
 
 
 @pytest.mark.parametrize("script", [name for name in __main__.scripts() if name != "flip_flop_seeds"])

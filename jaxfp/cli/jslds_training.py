@@ -73,8 +73,13 @@ class Network(NamedTuple):
     params: jslds.JsldsParams
 
 
-class _Training(NamedTuple):
-    """What `train.fit` carries: the weights, and the number of updates so far, which the ramp looks at."""
+class Training(NamedTuple):
+    """What `train.fit` carries.
+
+    Attributes:
+      weights: trained.
+      clock: scalar, the number of updates so far, which the ramp looks at.
+    """
 
     weights: jslds.JsldsParams
     clock: jax.Array
@@ -178,8 +183,8 @@ def train_network(seed: int, recipe: Recipe | None = None, **fit: Any) -> tuple[
     seconds = report.stopwatch()
     key_start, key_train = jax.random.split(jax.random.key(seed))
     network = init_network(key_start, recipe)
-    start = _Training(network.params, jnp.zeros(()))
-    result = train.fit(key_train, _loss_fn(network.model, recipe), start, _optimizer(recipe), recipe.n_steps, **fit)
+    start = Training(network.params, jnp.zeros(()))
+    result = train.fit(key_train, loss_of(network.model, recipe), start, optimizer_of(recipe), recipe.n_steps, **fit)
     provenance = {
         "task": "3-bit memory",
         "cell": recipe.cell,
@@ -193,11 +198,19 @@ def train_network(seed: int, recipe: Recipe | None = None, **fit: Any) -> tuple[
 
 
 @functools.lru_cache
-def _loss_fn(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
-    """One function for each recipe, so that training a second seed compiles nothing."""
+def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
+    """The loss that `train.fit` minimises; one function for each recipe, so that a second seed compiles nothing.
+
+    Args:
+      model: functions of the network.
+      recipe: how it is trained.
+
+    Returns:
+      `(training, key) -> loss`, of a `Training`.
+    """
     config = three_bit_memory.ThreeBitMemoryConfig()
 
-    def loss(training: _Training, key: jax.Array) -> jax.Array:
+    def loss(training: Training, key: jax.Array) -> jax.Array:
         key_trials, key_noise = jax.random.split(key)
         batch = three_bit_memory.sample_batch(
             key_trials,
@@ -219,13 +232,20 @@ def _loss_fn(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
 
 
 @functools.lru_cache
-def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Adam on the weights; the clock goes on by one an update."""
+def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
+    """Adam on the weights of a `Training`, whose clock goes on by one an update.
+
+    Args:
+      recipe: learning rate, clip and number of updates.
+
+    Returns:
+      Optax gradient transformation.
+    """
     schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_steps, alpha=0.01)
     adam = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule))
 
-    def update(gradient: _Training, state: Any, training: _Training) -> tuple[_Training, Any]:
+    def update(gradient: Training, state: Any, training: Training) -> tuple[Training, Any]:
         updates, state = adam.update(gradient.weights, state, training.weights)
-        return _Training(updates, jnp.ones_like(training.clock)), state
+        return Training(updates, jnp.ones_like(training.clock)), state
 
     return optax.GradientTransformation(lambda training: adam.init(training.weights), update)
