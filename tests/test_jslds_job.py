@@ -19,7 +19,7 @@ SMALL = jslds_training.Recipe("tanh", n_units=8, noise=0.0, batch_size=4, n_step
 
 @pytest.fixture(scope="module")
 def memory():
-    """A memory of three units that is known by hand: h' = tanh(2 h + 13 (u+ - u-)), each unit a bit, read as it is.
+    """A memory of three units that is known by hand: h' = tanh(2 h + 20 (u+ - u-)), each unit a bit, read as it is.
 
     Each unit rests at 0 and +-h*, h* = tanh(2 h*): 27 points. E(a) = tanh(w tanh(100 a)), w = atanh(h*), is the sign of
     a times h*.
@@ -28,7 +28,7 @@ def memory():
     eye = np.eye(3, dtype=np.float32)
     arrays = {
         "w_rec": 2 * eye,
-        "w_in": 13 * np.repeat(eye, 2, axis=1) * np.tile(np.float32([-1, 1]), 3)[None],
+        "w_in": 20 * np.repeat(eye, 2, axis=1) * np.tile(np.float32([-1, 1]), 3)[None],
         "w_out": eye,
         "b_out": np.zeros(3, np.float32),
         "hidden0": np.float32(np.full(3, -rest)),
@@ -42,7 +42,9 @@ def memory():
 
 @pytest.fixture(scope="module")
 def batch():
-    return three_bit_memory.sample_batch(jax.random.key(0), three_bit_memory.ThreeBitMemoryConfig(), 64)
+    """Sparse trials: the linear system overshoots at every pulse, since the network saturates there."""
+    config = three_bit_memory.ThreeBitMemoryConfig()
+    return three_bit_memory.sample_batch(jax.random.key(0), config, 64, sparse_fraction=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_its_points_clusters_and_codes_are_those_known(memory, trials, points):
 def test_other_expansion_points_and_other_points_are_worse(memory, batch, trials, points):
     """Controls: the points in another order; and one point in place of all."""
     own = jslds_mechanism.behaviour(trials)["relative_error"]
-    assert jslds_mechanism.shuffled_error(jax.random.key(2), memory, batch, trials.both) > 1.2 * own
+    assert jslds_mechanism.shuffled_error(jax.random.key(2), memory, batch, trials.both) > 1.5 * own
     whole = jslds_mechanism.baseline_error(memory, trials, points.found)
     at_rest = jslds_mechanism.baseline_error(memory, trials, jaxfp.take(points.found, points.found.q * 0 == 0))
     assert whole == at_rest
