@@ -21,6 +21,8 @@ from benchmarks import (  # noqa: E402
     flip_flop_seeds,
     force_seeds,
     gemm_floor,
+    jslds_seeds,
+    jslds_speed,
     kill_and_resume,
     moving_average_seeds,
     networks,
@@ -98,6 +100,10 @@ def test_flip_flop_bits_stand_beside_the_cube(tmp_path, capsys):
         (force_seeds, ["--n-hidden", "30", "--n-bits", "1", "--n-time", "4000", "--candidates", "4"]),
         (sine_generator_seeds, ["--n-hidden", "6", "--n-steps", "1", "--candidates", "1"]),
         (moving_average_seeds, ["--cell", "tanh", "--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
+        (
+            jslds_seeds,
+            ["--n-units", "4", "--n-steps", "1", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
+        ),
     ],
 )
 def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys):
@@ -130,6 +136,15 @@ def test_what_is_met_is_counted_from_the_rows():
         "y": {"run": 2, "met": 1},
     }
     assert seed_runs.met([], {"y": lambda r: r["y"]}) == {"y": {"run": 0, "met": 0}}
+
+
+def test_jslds_speed_times_both_updates(tmp_path, capsys):
+    """A ratio of two times that were taken, beside the number of products."""
+    jslds_speed.main(["--cases", "tanh:4:2", "--turns", "2", "--updates", "1", "--out", str(tmp_path / "speed.json")])
+    row = json.loads((tmp_path / "speed.json").read_text())["rows"][0]
+    assert row["ratio"] == row["least_s"]["jslds"] / row["least_s"]["network"]
+    assert row["products"] == 5
+    assert json.loads(capsys.readouterr().out) == row
 
 
 @pytest.mark.parametrize("script", list(__main__.scripts()))

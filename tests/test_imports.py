@@ -17,22 +17,24 @@ MAX_LINES = 450
 WRITTEN = """
 types arguments archive io checkpoints compiling side_by_side program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
-models.equations models.cells models.adapters models.flax_adapters models.train models.force
-tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.context_integration tasks.sentiment
+models.equations models.cells models.adapters models.flax_adapters models.train models.force models.jslds
+tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.three_bit_memory
+tasks.context_integration tasks.sentiment
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
 search.engine search.dedupe search.polish search.zeros search.minima search.judgment search.known search.settling
 search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.arrivals analysis.topology analysis.responses
 analysis.stability analysis.tracking analysis.branches analysis.following analysis.continuation
-analysis.cycles analysis.limit_cycles analysis.manifolds
+analysis.cycles analysis.limit_cycles analysis.manifolds analysis.switching
 completion pipeline ensemble jslds
 jaxfp
 plotting.points plotting.planes plotting.tasks plotting.topology plotting.__init__
 cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
-cli.average_training cli.average_mechanism cli.moving_average cli.toys cli.find cli.__init__ __main__
+cli.average_training cli.average_mechanism cli.moving_average cli.jslds_training cli.jslds_mechanism
+cli.toys cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only

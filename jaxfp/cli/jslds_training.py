@@ -1,0 +1,251 @@
+"""How a network and its switching linear system are trained together on the 3-bit memory, and the network alone.
+
+Adam with cosine decay, gradient norm clipped to 10; fresh trials in every update, a quarter of them with only 15 % of
+their pulses; the same Gaussian noise on the state of both branches after every step. Noise and silence make the
+network hold its memories at fixed points. Without them, `PLAIN`, a GRU closes its gates instead: F(h, 0) is nearly h
+everywhere, every state is nearly a fixed point, and the fixed-point term is small for nothing. lam_e and lam_a grow
+from 0 over the first tenth of the updates. `STANDARD` is the network alone, without noise: the baseline of Smith et al.
+(2021).
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxfp import io
+from jaxfp.cli import report
+from jaxfp.models import adapters, equations, jslds, train
+from jaxfp.tasks import three_bit_memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the same for every seed.
+
+    Attributes:
+      cell: kind of the network, one of `from_arrays` without options.
+      n_units: number of units; the state of an LSTM is twice as long.
+      strengths: of the terms of the loss.
+      noise: standard deviation of the noise on the state, activation units.
+      sparse_fraction, sparse_keep: see `three_bit_memory.sample_batch`.
+      gain: of the recurrent weights at the start.
+      learning_rate: first one of the cosine decay, which ends at a hundredth of it.
+      clip: global norm of the gradient.
+      ramp: share of the updates over which lam_e and lam_a grow to their full strength.
+      batch_size: trials an update.
+      n_steps: updates.
+    """
+
+    cell: equations.CellKind = "gru"
+    n_units: int = 32
+    strengths: jslds.Strengths = dataclasses.field(default_factory=jslds.Strengths)
+    noise: float = 0.1
+    sparse_fraction: float = 0.25
+    sparse_keep: float = 0.15
+    gain: float = 0.9
+    learning_rate: float = 1e-2
+    clip: float = 10.0
+    ramp: float = 0.1
+    batch_size: int = 64
+    n_steps: int = 4000
+
+
+ALONE = jslds.Strengths(lam_rnn=1.0, lam_jslds=0.0, lam_e=0.0, lam_a=0.0)
+PLAIN = Recipe(noise=0.0, sparse_fraction=0.0)
+STANDARD = Recipe(strengths=ALONE, noise=0.0, sparse_fraction=0.0)
+STANDARD_WITH_NOISE = Recipe(strengths=ALONE)
+
+
+class Network(NamedTuple):
+    """A trained network with its switching linear system.
+
+    Attributes:
+      model: its functions.
+      params: its weights.
+    """
+
+    model: jslds.Jslds
+    params: jslds.JsldsParams
+
+
+class Training(NamedTuple):
+    """What `train.fit` carries.
+
+    Attributes:
+      weights: trained.
+      clock: scalar, the number of updates so far, which the ramp looks at.
+    """
+
+    weights: jslds.JsldsParams
+    clock: jax.Array
+
+
+def as_network(cell: equations.CellKind, arrays: dict[str, Any]) -> Network:
+    """Arrays of a file as a network.
+
+    Args:
+      cell: kind of the network.
+      arrays: those of `from_arrays`; w_out, b_out, hidden0; and of the expansion network first_kernel, first_bias,
+        second_kernel, second_bias.
+
+    Returns:
+      Network.
+
+    Raises:
+      ValueError: if arrays are missing or have the wrong shape.
+
+    Example:
+      >>> arrays, _ = train_network(0, Recipe(n_units=4, n_steps=1, batch_size=2))
+      >>> as_network("gru", arrays).params.hidden0.shape
+      (4,)
+    """
+    missing = sorted(_OTHERS - set(arrays))
+    if missing:
+        raise ValueError(f"a network with its switching linear system needs {missing}, got {sorted(arrays)}.")
+    step_fn, weights = adapters.from_arrays(cell, {name: a for name, a in arrays.items() if name not in _OTHERS})
+    expand_fn, _ = jslds.build_expansion(len(arrays["hidden0"]))
+    expansion = {
+        layer: {name: arrays[f"{layer}_{name}"] for name in ("kernel", "bias")} for layer in ("first", "second")
+    }
+    params = jslds.JsldsParams(weights, expansion, (arrays["w_out"], arrays["b_out"]), arrays["hidden0"])
+    return Network(jslds.Jslds(step_fn, expand_fn), params)
+
+
+_OTHERS = {"w_out", "b_out", "hidden0", "first_kernel", "first_bias", "second_kernel", "second_bias"}
+
+
+def as_arrays(params: jslds.JsldsParams) -> dict[str, np.ndarray]:
+    """The other way round.
+
+    Args:
+      params: with the expansion network of `build_expansion` and a cell of `from_arrays`.
+
+    Returns:
+      Arrays by the names that `as_network` knows.
+
+    Example:
+      >>> network = init_network(jax.random.key(0), Recipe(n_units=4))
+      >>> as_arrays(network.params)["first_kernel"].shape
+      (4, 4)
+    """
+    expansion = {f"{layer}_{name}": a for layer, named in params.expansion.items() for name, a in named.items()}
+    w_out, b_out = params.readout
+    named = {**params.cell, **expansion, "w_out": w_out, "b_out": b_out, "hidden0": params.hidden0}
+    return {name: np.asarray(array) for name, array in named.items()}
+
+
+def init_network(key: jax.Array, recipe: Recipe) -> Network:
+    """A network to begin training with: biases 0, those of the gates, too.
+
+    Args:
+      key: typed PRNG key.
+      recipe: sizes and gain.
+
+    Returns:
+      Network.
+
+    Example:
+      >>> init_network(jax.random.key(0), Recipe(cell="lstm", n_units=4)).params.hidden0.shape
+      (8,)
+    """
+    config = three_bit_memory.ThreeBitMemoryConfig()
+    key_cell, key_rest = jax.random.split(key)
+    arrays = equations.init_arrays(key_cell, recipe.cell, recipe.n_units, 2 * config.n_bits, gain=recipe.gain)
+    step_fn, weights = adapters.from_arrays(recipe.cell, {**arrays, "b": jnp.zeros_like(arrays["b"])})
+    n_hidden = 2 * recipe.n_units if recipe.cell == "lstm" else recipe.n_units
+    expand_fn, expansion = jslds.build_expansion(n_hidden)
+    params = jslds.init_params(key_rest, weights, expansion, config.n_bits, n_hidden, recipe.n_units)
+    return Network(jslds.Jslds(step_fn, expand_fn), jax.tree.map(jnp.asarray, params))
+
+
+def train_network(seed: int, recipe: Recipe | None = None, **fit: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Train from scratch.
+
+    Args:
+      seed: of weights, data and noise.
+      recipe: how.
+      **fit: passed to `train.fit`: progress, checkpoint.
+
+    Returns:
+      Arrays as of `as_network`, float32; and their provenance.
+
+    Example:
+      >>> arrays, provenance = train_network(0, Recipe(n_units=4, n_steps=2, batch_size=2))
+      >>> arrays["w_rec"].shape, provenance["seed"]
+      ((12, 4), 0)
+    """
+    recipe = recipe or Recipe()
+    seconds = report.stopwatch()
+    key_start, key_train = jax.random.split(jax.random.key(seed))
+    network = init_network(key_start, recipe)
+    start = Training(network.params, jnp.zeros(()))
+    result = train.fit(key_train, loss_of(network.model, recipe), start, optimizer_of(recipe), recipe.n_steps, **fit)
+    provenance = {
+        "task": "3-bit memory",
+        "cell": recipe.cell,
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "final_loss": float(np.mean(result.losses[-50:])),
+        "seconds": seconds(),
+        **io.environment(),
+    }
+    return as_arrays(result.params.weights), provenance
+
+
+@functools.lru_cache
+def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
+    """The loss that `train.fit` minimises; one function for each recipe, so that a second seed compiles nothing.
+
+    Args:
+      model: functions of the network.
+      recipe: how it is trained.
+
+    Returns:
+      `(training, key) -> loss`, of a `Training`.
+    """
+    config = three_bit_memory.ThreeBitMemoryConfig()
+
+    def loss(training: Training, key: jax.Array) -> jax.Array:
+        key_trials, key_noise = jax.random.split(key)
+        batch = three_bit_memory.sample_batch(
+            key_trials,
+            config,
+            recipe.batch_size,
+            sparse_fraction=recipe.sparse_fraction,
+            sparse_keep=recipe.sparse_keep,
+        )
+        shape = (recipe.batch_size, config.n_time, len(training.weights.hidden0))
+        noise = recipe.noise * jax.random.normal(key_noise, shape) if recipe.noise else None
+        if recipe.strengths.network_alone:
+            alone = jslds.network_loss(model, training.weights, *batch, three_bit_memory.loss, noise)
+            return recipe.strengths.lam_rnn * alone
+        ramp = jnp.minimum(jax.lax.stop_gradient(training.clock) / max(recipe.ramp * recipe.n_steps, 1), 1.0)
+        terms = jslds.loss_terms(model, training.weights, *batch, three_bit_memory.loss, noise)
+        return jslds.total_loss(terms, recipe.strengths, ramp)
+
+    return loss
+
+
+@functools.lru_cache
+def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
+    """Adam on the weights of a `Training`, whose clock goes on by one an update.
+
+    Args:
+      recipe: learning rate, clip and number of updates.
+
+    Returns:
+      Optax gradient transformation.
+    """
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_steps, alpha=0.01)
+    adam = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule))
+
+    def update(gradient: Training, state: Any, training: Training) -> tuple[Training, Any]:
+        updates, state = adam.update(gradient.weights, state, training.weights)
+        return Training(updates, jnp.ones_like(training.clock)), state
+
+    return optax.GradientTransformation(lambda training: adam.init(training.weights), update)
