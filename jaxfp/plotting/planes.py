@@ -84,7 +84,7 @@ def phase_plane(
                 zorder=4,
                 label=label,
             )
-    ax.set(xlabel="x1", ylabel="x2", xlim=(x1[0], x1[-1]), ylim=(x2[0], x2[-1]), aspect="equal")
+    ax.set(xlabel="x1", ylabel="x2", xlim=(x1[0], x1[-1]), ylim=(x2[0], x2[-1]), aspect="equal", title="Slow and fast")
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.1), ncols=4, frameon=False)
     return ax
 
