@@ -39,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for n_bits in arguments.bits:
         path = arguments.out / f"{n_bits}.json"
         if not path.exists():
-            run = argparse.Namespace(**vars(arguments), n_bits=n_bits)
+            run = argparse.Namespace(**vars(arguments), n_bits=n_bits, weights=None)
             row = flip_flop_seeds.one_run("tanh", arguments.seed, run)
-            io.save_json(path, {"n_bits": n_bits, "cube": cube(n_bits), **row})
+            begin = {"n_bits": n_bits, "cube": cube(n_bits), "cell": "tanh", "seed": arguments.seed}
+            io.save_json(path, {**begin, **row, **io.environment()})
         said = json.loads(path.read_text())
         rows.append({k: said[k] for k in ("n_bits", "cell", "seed", *COLUMNS)})
         print(json.dumps(rows[-1]), flush=True)
