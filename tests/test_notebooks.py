@@ -38,7 +38,8 @@ def test_notebook_runs(name, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     if name == "flip_flop.ipynb":
         assert "27 fixed points, 0 slow points." in printed
-        assert len(figures) == 4
+        assert len(figures) == 6
+        assert "differ: [ 0 12]" in printed
         assert printed.count("The index sum is +1") == 2
 
 
