@@ -22,7 +22,7 @@ import numpy as np
 
 import jaxfp
 from jaxfp import io
-from jaxfp.cli import flip_flop, report
+from jaxfp.cli import flip_flop, flip_flop_training, report
 from jaxfp.models import adapters, equations, train
 from jaxfp.tasks import flip_flop as task
 from jaxfp.types import FIXED, FixedPoints
@@ -141,7 +141,7 @@ def train_ensemble(
         starts.append({"cell": params, "readout": (w_out, jnp.zeros(recipe.n_bits))})
         keys.append(key_train)
     together = jax.tree.map(lambda *x: jnp.stack(x), *starts)
-    loss_fn, optimizer = flip_flop._loss_fn(step_fn, n_units, recipe), flip_flop._optimizer(recipe)
+    loss_fn, optimizer = flip_flop_training.loss_of(step_fn, n_units, recipe), flip_flop_training.optimizer_of(recipe)
     result = train.fit(jnp.stack(keys), loss_fn, together, optimizer, recipe.n_steps)
     return step_fn, result.params, result.losses
 

@@ -103,7 +103,7 @@ def run_all(
         if not path.exists() and (arguments.run is None or key["seed"] in arguments.run):
             io.save_json(path, {**key, **one_run(*key.values()), **io.environment()})
         said = json.loads(path.read_text()) if path.exists() else {"not_run": True}
-        rows.append(key | {name: value for name in ("not_run", *columns) for value in _at(said, name)})
+        rows.append(key | {name: value for name in ("not_run", *columns) for value in at(said, name)})
         print(json.dumps(rows[-1]), flush=True)
     counts: dict[str, Any] = met(rows, statistics)
     if cells is not None:
@@ -112,8 +112,16 @@ def run_all(
     io.save_json(arguments.out / "table.json", {"rows": rows, "met": counts})
 
 
-def _at(said: Any, name: str) -> list[Any]:
-    """What stands under a name, in a list; an empty one if nothing does."""
+def at(said: Any, name: str) -> list[Any]:
+    """What stands under a name, in a list; an empty one if nothing does.
+
+    Args:
+      said: JSON-like.
+      name: of a member, or of a member of a member: "a.b".
+
+    Returns:
+      The value, in a list.
+    """
     for part in name.split("."):
         if not isinstance(said, dict) or part not in said:
             return []

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -126,6 +127,7 @@ def test_examples_run(name, capsys):
     assert [n for n, thing in public_objects(module) if inspect.isfunction(thing) and n not in ran] == []
     for test in tests:
         assert run(test) == ""
+    plt.close("all")  # pyplot warns of many open figures
 
 
 def test_what_is_missing_is_noticed():

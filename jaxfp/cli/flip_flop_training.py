@@ -135,8 +135,17 @@ def as_network(cell: equations.CellKind, arrays: dict[str, Any]) -> Network:
 
 
 @functools.lru_cache
-def _loss_fn(step_fn: StepFn, n_hidden: int, recipe: Recipe) -> train.LossFn:
-    """One function for each recipe, so that training a second seed compiles nothing."""
+def loss_of(step_fn: StepFn, n_hidden: int, recipe: Recipe) -> train.LossFn:
+    """The loss that `train.fit` minimises; one function for each recipe, so that a second seed compiles nothing.
+
+    Args:
+      step_fn: of the network.
+      n_hidden: size of the state.
+      recipe: how it is trained.
+
+    Returns:
+      `(trained, key) -> loss`, of a dict of cell and readout.
+    """
     config = flip_flop.FlipFlopConfig(n_bits=recipe.n_bits, n_time=recipe.n_time)
 
     def loss(trained: dict[str, Any], key: jax.Array) -> jax.Array:
@@ -164,7 +173,15 @@ def _loss_fn(step_fn: StepFn, n_hidden: int, recipe: Recipe) -> train.LossFn:
 
 
 @functools.lru_cache
-def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
+def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
+    """Adam with cosine decay.
+
+    Args:
+      recipe: learning rate, clip and number of steps.
+
+    Returns:
+      Optax gradient transformation.
+    """
     schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_steps, alpha=0.01)
     return optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule))
 
@@ -201,7 +218,9 @@ def train_network(
     w_out = jax.random.normal(key_readout, (recipe.n_bits, n_units)) / n_units**0.5
     start = {"cell": params, "readout": (w_out, jnp.zeros(recipe.n_bits))}
     n_hidden = 2 * n_units if cell == "lstm" else n_units
-    result = train.fit(key_train, _loss_fn(step_fn, n_hidden, recipe), start, _optimizer(recipe), recipe.n_steps, **fit)
+    result = train.fit(
+        key_train, loss_of(step_fn, n_hidden, recipe), start, optimizer_of(recipe), recipe.n_steps, **fit
+    )
     w_out, b_out = result.params["readout"]
     provenance = {
         "task": "flip-flop",
