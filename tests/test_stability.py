@@ -67,7 +67,7 @@ def test_an_eigenvalue_that_the_iteration_misses_is_not_lost():
 
 @pytest.mark.parametrize("value", [0.999, 1.001])
 def test_a_defective_block_is_not_miscounted(value):
-    """Eight in one Jordan block: rounding eps ||J|| of an invariant subspace moves them by eps^(1/8), over the circle."""
+    """Eight in one Jordan block: rounding of an invariant subspace moves them by eps^(1/8), over the circle."""
     jacobian = 0.3 * np.eye(N)
     jacobian[:8, :8] = value * np.eye(8) + np.eye(8, k=1)
     few = stability.deciding(jacobian[None], "map")
