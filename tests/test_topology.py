@@ -323,6 +323,14 @@ def test_a_slow_saddle_of_a_stiff_flow_is_left():
     assert sorted(graph.target.tolist()) == [0, 2]
 
 
+def test_modes_of_other_points_make_no_saddle_of_a_stable_point():
+    """Where the modes say unstable and the Jacobian has nothing unstable there is no manifold, and no NaN."""
+    points = np.array([[-1.0], [0.0], [1.0]])
+    modes = modes_of(double_well, 1.0, points[[1, 0, 2]], "flow")
+    graph = jaxfp.connections(double_well, 1.0, (points, None), modes, kind="flow")
+    assert len(graph.source) == 0
+
+
 def test_two_samples_that_end_alike_are_one_row():
     """Two unstable dimensions and n_samples=2: samples, no branches."""
     graph = graph_of(lambda p, h, u: 2 * h, None, np.zeros((1, 2)), n_samples=2)

@@ -137,6 +137,7 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
       >>> read(lambda w, h, u: jnp.tanh(w * h), 1.5, (x, None), modes, None).stable.tolist()
       [True, False, True]
     """
+    given.check_host(params, points, modes)
     given.check_step(step_fn)
     given.check_params(params)
     hidden, inputs, counts, known_kind = _points(points)

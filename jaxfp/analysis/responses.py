@@ -66,7 +66,8 @@ class CriticalAmplitude(NamedTuple):
     Attributes:
       amplitude: (n_sweeps,) the last that still ends where `low` does, to rounding; NaN where `high` ends there, too.
       saddle: (n_sweeps,) row of the unstable point that the deepest trajectories come closest to; -1 for none.
-      target: (n_sweeps, 2) rows reached at `amplitude` and at the next floating-point number.
+      target: (n_sweeps, 2) rows reached at `amplitude` and at the next floating-point number; -1 of the next, and of
+        `around`, may mean that max_steps were too few, and `amplitude` no border.
       around: (n_sweeps, 2) rows reached at 0.99 and at 1.01 times `amplitude`.
       tried: (n_sweeps, n_depth) amplitudes, in order; NaN once there is none between.
       ended: (n_sweeps, n_depth) rows reached; -1: not a point.

@@ -170,6 +170,8 @@ def _directions(jacobian: np.ndarray, kind: Kind, n_samples: int, key: jax.Array
         except np.linalg.LinAlgError:  # one at the border went over it as they were sorted
             continue
     else:
+        m = 0
+    if m == 0:  # whatever the modes given say of it
         return np.zeros((0, len(jacobian)))
     if m == 1:
         return basis[:, :1].T * np.array([[1.0], [-1.0]])
