@@ -257,6 +257,22 @@ def check_params(params: Any, name: str = "params") -> None:
             raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be numbers, got {came(leaf)}.")
 
 
+def check_host(*trees: Any) -> None:
+    """Refuse to run inside a transformation: a host function decides by numbers, which a trace does not have.
+
+    Args:
+      *trees: arguments of the caller.
+
+    Raises:
+      ValueError: inside jax.jit, and if an array is being traced, as by vmap or grad.
+
+    Example:
+      >>> check_host(np.ones(2))
+    """
+    if any(isinstance(x, jax.core.Tracer) for x in (*jax.tree.leaves(trees), jnp.add(0.0, 0.0))):
+        raise ValueError("this function runs on the host: it must be called outside jit, vmap and grad, on numbers.")
+
+
 def check_finite(name: str, tree: Any) -> None:
     """Refuse NaN and infinity.
 

@@ -5,7 +5,7 @@ verdicts; what is shared are the compiled programs, each called once for all net
 """
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +40,9 @@ def find_fixed_points_ensemble(
 
     A host function. Network i gets what `find_fixed_points` gives for params[i], candidates[i] and inputs[i] with the
     same key, to rounding: the last bits of a batched product are others. A network whose weights are not finite has no
-    points, its report says so, and no bit of another changes. Meant for accelerators, where a call costs more than what
-    it computes; on a CPU a loop over `find_fixed_points`, which shares its programs, too, is faster
-    (`benchmarks/ensembles`).
+    points, its report says so, and no bit of another changes. It makes fewer and larger calls than a loop over
+    `find_fixed_points`, which shares its programs, too. On a CPU that loop is faster (ratio 0.62,
+    `benchmarks/ensembles`); on an accelerator nobody has measured which is.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden` of one network, or the vector field of a flow. A named function
@@ -75,6 +75,7 @@ def find_fixed_points_ensemble(
       >>> [np.sort(points.hidden.ravel()).round(6).tolist() for points in ensemble]
       [[0.0], [-0.85856, 0.0, 0.85856], []]
     """
+    arguments.check_host(params, candidates, inputs)
     candidates = arguments.as_numpy("candidates", candidates, "(n_networks, n_candidates, n_hidden)", floating=True)
     if candidates.ndim != 3 or not candidates.size:
         raise ValueError(
@@ -111,7 +112,7 @@ def find_fixed_points_ensemble(
         chunk_size=chunk_size,
         key=key,
     )
-    networks = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i, ...], params) for i in range(n_networks)]
+    networks = [jax.tree.map(functools.partial(_row, i=i), params) for i in range(n_networks)]
     drives = [None if inputs is None else inputs[i] for i in range(n_networks)]
 
     def task(i: int) -> FixedPoints:
@@ -120,6 +121,10 @@ def find_fixed_points_ensemble(
         return find(networks[i], candidates[i], drives[i])
 
     return tuple(side_by_side.run([functools.partial(task, i) for i in range(n_networks)]))
+
+
+def _row(leaf: Any, i: int) -> Any:
+    return leaf[i] if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) else np.asarray(leaf)[i, ...]
 
 
 def _finite(params: Params) -> bool:

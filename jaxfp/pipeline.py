@@ -121,6 +121,7 @@ def find_fixed_points(
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626. Differs: second order, judged, audited.
     """
+    arguments.check_host(params, candidates, inputs)
     candidates, inputs = arguments.candidates_with_inputs(candidates, inputs)
     _check_settings(max_steps, chunk_size, sharding, tolerance, slow_tolerance, unique_tolerance)
     dynamics.check_kind(kind)

@@ -41,7 +41,6 @@ class _Call(NamedTuple):
     place: int
     program: _Program
     leaves: list[Any]
-    reply: queue.SimpleQueue
 
 
 def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -63,14 +62,14 @@ def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
       [2.0, 4.0]
     """
     said: queue.SimpleQueue = queue.SimpleQueue()  # calls, and None from a task that ended
+    replies: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in tasks]
     results: list[Any] = [None] * len(tasks)
     errors: dict[int, BaseException] = {}
 
     def work(place: int) -> None:
         def call(function: Callable, static_argnums: tuple[int, ...], arguments: tuple[Any, ...]) -> Any:
-            mine = _as_call(place, function, static_argnums, arguments)
-            said.put(mine)
-            reply = mine.reply.get()
+            said.put(_as_call(place, function, static_argnums, arguments))
+            reply = replies[place].get()
             if isinstance(reply, BaseException):
                 raise reply
             return reply
@@ -100,17 +99,12 @@ def run(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
             for call, reply in zip(calls, _called(calls, len(tasks)), strict=True):
                 del waiting[call.place]
                 n_working += 1
-                call.reply.put(reply)
-    finally:  # where the loop was interrupted: nobody may wait for ever
-        for call in waiting.values():
-            call.reply.put(InterruptedError())
-        for thread in threads:
+                replies[call.place].put(reply)
+    finally:  # where the loop was interrupted, be it before a call was noted: nobody may wait for ever
+        for thread, reply in zip(threads, replies, strict=True):
             while thread.is_alive():
+                reply.put(InterruptedError())
                 thread.join(0.1)
-                while not said.empty():
-                    late = said.get()
-                    if late is not None:
-                        late.reply.put(InterruptedError())
     if errors:
         raise errors[min(errors)]
     return results
@@ -120,7 +114,7 @@ def _as_call(place: int, function: Callable, static_argnums: tuple[int, ...], ar
     static = tuple((i, arguments[i]) for i in static_argnums)
     leaves, tree = jax.tree.flatten(tuple(x for i, x in enumerate(arguments) if i not in static_argnums))
     shapes = tuple((type(x), x) if _is_number(x) else (np.shape(x), jnp.result_type(x)) for x in leaves)
-    return _Call(place, _Program(function, static, tree, shapes), leaves, queue.SimpleQueue())
+    return _Call(place, _Program(function, static, tree, shapes), leaves)
 
 
 def _is_number(leaf: Any) -> bool:

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -92,6 +93,27 @@ def test_programs_are_shared(monkeypatch):
     assert calls[0] == ("_round", N_NETWORKS)
     assert sum(n for _, n in calls) > 1.5 * len(calls)
     assert [bits(points) for points in again] == [bits(points) for points in found()]
+
+
+def test_integers_and_keys_among_params_are_taken_along():
+    """Leaves that are no weights: a count, and a key that nobody draws from."""
+    params = {"gain": np.array([0.5, 1.5]), "n": np.array([1, 1]), "key": jax.random.split(jax.random.key(0), 2)}
+    candidates = np.tile([[-1.0], [0.1], [1.0]], (2, 1, 1))
+    found = jaxfp.find_fixed_points_ensemble(
+        lambda p, h, u: jnp.where(p["n"] > 0, jnp.tanh(p["gain"] * h), 0.0), params, candidates
+    )
+    assert [len(points.hidden) for points in found] == [1, 3]
+
+
+def test_inside_a_transformation_it_is_refused():
+    """Decisions need numbers; a jit in which nothing of it is traced would compile what it calls, too."""
+    params, candidates = networks()
+    with pytest.raises(ValueError, match="outside jit, vmap and grad"):
+        jax.jit(lambda p: jaxfp.find_fixed_points_ensemble(STEP_FN, p, candidates)[0].q)(params)
+    with pytest.raises(ValueError, match="outside jit, vmap and grad"):
+        jax.vmap(lambda c: jaxfp.find_fixed_points_ensemble(STEP_FN, params, c)[0].q)(candidates[None])
+    with pytest.raises(ValueError, match="outside jit, vmap and grad"):
+        jax.jit(lambda x: x + search(params, candidates)[0].q.sum())(1.0)
 
 
 def test_what_does_not_fit_is_refused():

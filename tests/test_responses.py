@@ -126,6 +126,15 @@ def test_basins_at_the_inputs_of_the_points():
     modes = modes_of(step_fn, params, points.hidden, inputs=points.inputs)
     with pytest.raises(ValueError, match="inputs must be given"):
         jaxfp.basins(step_fn, params, points, modes, np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="inputs must be None, as those of the points are"):
+        jaxfp.basins(
+            step_fn,
+            params,
+            (points.hidden[:1], None),
+            modes_of(step_fn, params, points.hidden[:1]),
+            np.zeros((3, 1)),
+            np.array([0.5]),
+        )
     shares = jaxfp.basins(step_fn, params, points, modes, np.zeros((3, 1)), np.array([0.5]))
     assert shares.fraction.tolist() == [1.0]
     assert points.inputs[shares.attractor].tolist() == [[0.5]]

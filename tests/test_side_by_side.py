@@ -1,7 +1,9 @@
 """Host programs side by side: what they compile is called once for all that want it, and nobody waits for ever."""
 
+import _thread
 import functools
 import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +111,20 @@ def test_an_interrupt_ends_all_threads(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         side_by_side.run([lambda: shifted(np.float64(0), 1.0), stubborn])
+    assert threading.active_count() == before
+
+
+def test_an_interrupt_while_a_call_comes_in_loses_nobody():
+    """Ctrl-C that takes effect between the arrival of a call and its being noted: its thread ends all the same."""
+    before = threading.active_count()
+
+    def interrupting():
+        time.sleep(0.2)  # until the main thread waits: it sees the signal once it has been given what it waits for
+        _thread.interrupt_main()
+        return shifted(np.float64(0), 1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side.run([interrupting, lambda: shifted(np.float64(0), 1.0)])
     assert threading.active_count() == before
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxfp
-from jaxfp.analysis import arrivals
+from jaxfp.analysis import arrivals, topology
 from jaxfp.cli import flip_flop
 from jaxfp.tasks import toys
 
@@ -258,6 +258,97 @@ def test_an_arrival_is_sure():
     assert (np.linalg.norm(ends, axis=1) < 1e-12 * land.radius[0]).all()
     lost = np.asarray(sheared(None, jnp.array([1.0, 1.0]), None))
     assert np.linalg.norm(lost) > 1
+
+
+def radius_of(step_fn, params, n_hidden=1):
+    """Of the ball of arrival around the point 0."""
+    points = np.zeros((1, n_hidden))
+    return arrivals.read(step_fn, params, (points, None), modes_of(step_fn, params, points), None).radius[0]
+
+
+@pytest.mark.parametrize("size", [1e3, 1e8, 1e10])
+def test_one_curved_unit_of_a_hundred_is_seen(size):
+    """Of h' = 0.9 h, in unit 37 + size h^2: states beyond 0.1 / size diverge; the ball ends before."""
+
+    def bent(params, hidden, inputs):
+        return (0.9 * hidden).at[37].add(params * hidden[37] ** 2)
+
+    assert 0 < radius_of(bent, size, 100) < 0.1 / size
+
+
+@pytest.mark.parametrize(("loss", "size"), [(1e-2, 1.0), (1e-8, 1e8), (1e-12, 1e4), (1e-14, 1e4)])
+def test_a_third_derivative_is_seen(loss, size):
+    """Of h' = (1 - loss) h + size h^3, all even derivatives 0; the basin of 0 ends at (loss / size)^(1/2)."""
+
+    def cubic(params, hidden, inputs):
+        return (1 - params[0]) * hidden + params[1] * hidden**3
+
+    assert 0 < radius_of(cubic, np.array([loss, size])) < (loss / size) ** 0.5
+
+
+@pytest.mark.parametrize("kink", [1e-6, 1e-9, 1e-10])
+def test_a_kink_beside_a_point_is_seen(kink):
+    """Of h' = h / 2 up to the kink, slope 3 beyond it: states beyond 5/4 of it leave for good, and reach nothing."""
+
+    def bent(params, hidden, inputs):
+        return 0.5 * hidden + 2.5 * jnp.maximum(hidden - params, 0.0)
+
+    assert 0 < radius_of(bent, kink) < 1.25 * kink
+    zero = np.zeros((1, 1))
+    starts = kink * np.array([[1.2], [1.3]])
+    shares = jaxfp.basins(bent, kink, (zero, None), modes_of(bent, kink, zero), starts)
+    assert shares.target.tolist() == [0, -1]
+
+
+def test_points_closer_than_a_branch_would_begin():
+    """Of h' - 1 = x - x (x - d/2) (x - d) / (2 d^2), x = h - 1: stable at 1 and 1 + d, a saddle between."""
+
+    def three(params, hidden, inputs):
+        x = hidden - 1
+        return 1 + x - 0.5 * x * (x - params / 2) * (x - params) / params**2
+
+    for apart in (1e-5, 1e-8):
+        points = 1 + apart * np.array([[0.0], [0.5], [1.0]])
+        assert sorted(graph_of(three, apart, points).target.tolist()) == [0, 2]
+
+
+def test_a_slow_saddle_of_a_stiff_flow_is_left():
+    """Of x' = 1e-4 (x - x^3), y' = -1e4 y: the first steps, 1e-5 long, must move x by more than rounding."""
+
+    def stiff(params, hidden, inputs):
+        x, y = hidden
+        return jnp.stack([1e-4 * (x - x**3), -1e4 * y])
+
+    graph = graph_of(stiff, None, np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), "flow", max_steps=20_000)
+    assert sorted(graph.target.tolist()) == [0, 2]
+
+
+def test_modes_of_other_points_make_no_saddle_of_a_stable_point():
+    """Where the modes say unstable and the Jacobian has nothing unstable there is no manifold, and no NaN."""
+    points = np.array([[-1.0], [0.0], [1.0]])
+    modes = modes_of(double_well, 1.0, points[[1, 0, 2]], "flow")
+    graph = jaxfp.connections(double_well, 1.0, (points, None), modes, kind="flow")
+    assert len(graph.source) == 0
+
+
+def test_two_samples_that_end_alike_are_one_row():
+    """Two unstable dimensions and n_samples=2: samples, no branches."""
+    graph = graph_of(lambda p, h, u: 2 * h, None, np.zeros((1, 2)), n_samples=2)
+    assert (graph.source.tolist(), graph.fraction.tolist(), graph.n_starts.tolist()) == ([0], [1.0], [2])
+
+
+def test_marginal_eigenvalues_beside_an_unstable_one():
+    """A rotated matrix with 2 and a Jordan block of 1, which rounding scatters over the border while it is sorted."""
+    rng = np.random.default_rng(0)
+    for n in rng.integers(3, 12, size=300):
+        block = np.diag(rng.uniform(-0.5, 0.5, n))
+        width = int(rng.integers(1, n))
+        block[0, 0] = 2
+        value = 1 + rng.choice([0, 1e-15, -1e-15, 1e-12, 1e-9])
+        block[1 : 1 + width, 1 : 1 + width] = value * np.eye(width) + rng.choice([0, 1, 100]) * np.eye(width, k=1)
+        turn = np.eye(n) + 0.3 * rng.normal(size=(n, n))
+        ways = topology._directions(turn @ block @ np.linalg.inv(turn), "map", 8, jax.random.key(0))
+        assert len(ways) in (2, 8)
 
 
 def test_the_cube_of_a_trained_memory(tanh_network, tanh_analysis):

@@ -1,13 +1,15 @@
 """Trajectories in silence, until it is sure in which of the known points they end.
 
-Arrival. At a stable point with Jacobian J let P solve J'PJ - P = -1 (map) or J'P + PJ = -1 (flow), with eigenvalues
-from p to g. In the norm ||d||_P = (d'Pd)^(1/2) the linear dynamics contract every displacement, and the quadratic term
-1/2 F''[d, d] cannot undo it where ||F''||_P ||d||_P < 1/g. A trajectory has arrived once it is within
+Arrival. At a stable point x with Jacobian J let P solve J'PJ - P = -1 (map) or J'P + PJ = -1 (flow), with eigenvalues
+from p to g. In the norm ||d||_P = (d'Pd)^(1/2) the linear dynamics contract every displacement, and so do those of any
+slope J + E with ||E|| < 2/(5g). Let s be the first of sqrt(eps) (1 + ||x||), and sixteenths of it, with
 
-    radius = min( sqrt(eps) (1 + ||x||) (p/g)^(1/2),  p / (16 g^2 c) ),   c = max ||F''[e, e]|| over 8 unit vectors e,
+    ||J(x + s e) - J(x)||_F < 1/(40 g)     in 16 directions e, 8 normal vectors and their opposites.
 
-of the point: this ball lies in an ellipsoid of the norm P of extent sqrt(eps), in which the dynamics contract if the
-curvature is no more than 16 times as large as in the directions tried. It is 1e-8 or less: nothing is decided early.
+A trajectory has arrived within s (p/g)^(1/2) of x: this ball lies in an ellipsoid of the norm P of extent s, in which
+the dynamics contract if the slope changes no more than 16 times as much as in the directions tried. In a quadratic map
+the chance that it does is 1e-8 (chi-squared of 8 degrees, below 8/16^2), be it in one unit of many. A kink or a third
+derivative within s is seen, too. A ball reaches no further than halfway to the next point.
 
 Where else they end. A state that comes back, to rounding, to one it had before is at rest or on a cycle of the map
 (Brent's algorithm: the state is compared with that at the last power of two). At rest at a known point that is not
@@ -26,7 +28,7 @@ import numpy as np
 
 from jaxfp import arguments as given
 from jaxfp import compiling, dynamics
-from jaxfp.analysis import linearization, validity
+from jaxfp.analysis import linearization
 from jaxfp.search import dedupe
 from jaxfp.types import (
     AT_SADDLE,
@@ -44,8 +46,9 @@ from jaxfp.types import (
 
 _EPS = float(np.finfo(float).eps)
 _N_NEWTON = 3
+_N_DOUBLINGS = 60  # an eigenvalue of 1 - eps needs 53 and some
 _N_PROBES = 8
-_CURVATURE_SAFETY = 16
+_SAFETY = 16
 _TOLERANCE = 1e-8  # local error of a flow's step, of the step's length
 # Dormand & Prince (1980): nodes are not needed for a field that is constant in time.
 _STAGES = (
@@ -73,6 +76,7 @@ class Landscape(NamedTuple):
       stable: (n_points,) bool, surely; FIXED and isolated.
       unstable: (n_points,) bool, surely; FIXED and isolated.
       radius: (n_points,) activation units; -1 where the point is not stable.
+      gap: (n_points,) distance of the next point at the same input; those equal to rounding are one.
       first_step: duration of a flow's first step of integration.
     """
 
@@ -86,6 +90,7 @@ class Landscape(NamedTuple):
     stable: np.ndarray
     unstable: np.ndarray
     radius: np.ndarray
+    gap: np.ndarray
     first_step: float
 
 
@@ -132,6 +137,7 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
       >>> read(lambda w, h, u: jnp.tanh(w * h), 1.5, (x, None), modes, None).stable.tolist()
       [True, False, True]
     """
+    given.check_host(params, points, modes)
     given.check_step(step_fn)
     given.check_params(params)
     hidden, inputs, counts, known_kind = _points(points)
@@ -147,12 +153,13 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
     if not len(hidden):
         nothing = np.zeros((0, hidden.shape[1], hidden.shape[1]))
         none, group = np.zeros(0), np.zeros(0, int)
-        return Landscape(step_fn, params, kind, hidden, inputs, group, nothing, stable, unstable, none, 1.0)
+        return Landscape(step_fn, params, kind, hidden, inputs, group, nothing, stable, unstable, none, none, 1.0)
     group = dedupe.input_groups(inputs, len(hidden))[0]
     jacobian = linearization.linearize(step_fn, params, hidden, None if inputs is None else inputs).jacobian
     if not isinstance(points, FixedPoints):
         hidden = _polished(step_fn, params, kind, hidden, inputs, jacobian)
     fastest = max(np.linalg.norm(j, 2) for j in jacobian) if kind == "flow" else 1.0
+    gap = _gaps(hidden, group)
     radius = _radii(step_fn, params, kind, hidden, inputs, jacobian, np.flatnonzero(stable))
     with jax.enable_x64(True):
         params = dynamics.widen(params)
@@ -166,7 +173,8 @@ def read(step_fn: StepFn, params: Params, points: Any, modes: Any, kind: Kind | 
         jacobian,
         stable,
         unstable,
-        radius,
+        np.minimum(radius, gap / 2),
+        gap,
         0.1 / max(float(fastest), _EPS),
     )
 
@@ -227,30 +235,62 @@ def _polished(
     return np.where(near[:, None], new, hidden)
 
 
+def _gaps(hidden: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """(n_points,) distance of the next point at the same input."""
+    gap = np.full(len(hidden), np.inf)
+    for row, point in enumerate(hidden):
+        apart = np.linalg.norm(hidden[group == group[row]] - point, axis=1)
+        gap[row] = apart[apart > 64 * _EPS * (1 + np.linalg.norm(point))].min(initial=np.inf)
+    return gap
+
+
 def _radii(
     step_fn: StepFn, params: Params, kind: Kind, hidden: np.ndarray, inputs: Any, jacobian: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
     """(n_points,) the radius within which a trajectory has arrived."""
-    from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
-
     radius = np.full(len(hidden), -1.0)
     if not len(rows):
         return radius
-    n = hidden.shape[1]
-    probes = np.cos(np.arange(1.0, _N_PROBES * n + 1) ** 2).reshape(_N_PROBES, n)  # no eigenvectors, and not random
-    probes /= np.linalg.norm(probes, axis=1, keepdims=True)
-    drive = None if inputs is None else inputs[rows]
-    terms = validity.taylor_terms(step_fn, params, hidden[rows], drive, probes, kind=kind)
-    for row, second in zip(rows, terms.second, strict=True):
-        J, identity = jacobian[row], np.eye(n)
-        P = solve_discrete_lyapunov(J.T, identity) if kind == "map" else solve_continuous_lyapunov(J.T, -identity)
-        least, most = np.linalg.eigvalsh((P + P.T) / 2)[[0, -1]]
-        if not least > 0:  # not stable, whatever the modes given say of it
+    with jax.enable_x64(True):
+        ways = np.asarray(jax.random.normal(jax.random.key(0), (_N_PROBES, hidden.shape[1]), np.float64))
+    ways = np.concatenate([ways, -ways])
+    for row in rows:
+        P = _norm(jacobian[row], kind)
+        if P is None:  # not surely stable, whatever the modes given say of it
             continue
-        bent = _CURVATURE_SAFETY * most**2 * 2 * second.max() / least
+        least, most = np.linalg.eigvalsh(P)[[0, -1]]
         size = 1 + np.linalg.norm(hidden[row])
-        radius[row] = min(_EPS**0.5 * size * (least / most) ** 0.5, 1 / bent if bent else np.inf)
+        extent, drive = _EPS**0.5 * size, None if inputs is None else inputs[row]
+        while extent > _EPS * size:
+            slopes = linearization.linearize(step_fn, params, hidden[row] + extent * ways, drive).jacobian
+            if np.linalg.norm(slopes - jacobian[row], axis=(1, 2)).max() < 0.4 / (_SAFETY * most):
+                break
+            extent /= 16
+        radius[row] = extent * (least / most) ** 0.5
     return radius
+
+
+def _norm(J: np.ndarray, kind: Kind) -> np.ndarray | None:
+    """P, or None where none is found in which J surely contracts."""
+    from scipy.linalg import solve_continuous_lyapunov
+
+    identity = np.eye(len(J))
+    with np.errstate(over="ignore", invalid="ignore"):  # where J is not stable
+        if kind == "flow":
+            P = solve_continuous_lyapunov(J.T, -identity)
+            P = (P + P.T) / 2
+            decay = -(J.T @ P + P @ J)
+        else:  # P = sum of J'^k J^k, in twice as many terms each time: no cancellation
+            P, power = identity, J
+            for _ in range(_N_DOUBLINGS):
+                more = power.T @ P @ power
+                P, power = P + (more + more.T) / 2, power @ power
+                if not np.abs(more).max() > _EPS * np.abs(P).max():
+                    break
+            decay = P - J.T @ P @ J
+    if not (np.isfinite(P).all() and np.isfinite(decay).all()) or np.linalg.eigvalsh(P)[0] <= 0:
+        return None
+    return P if np.linalg.eigvalsh((decay + decay.T) / 2)[0] > 0.9 else None
 
 
 def run(

@@ -177,7 +177,7 @@ def _modes_of_one(matrix: np.ndarray, dt: float, kind: Kind, given_error: float)
     excess = _excess(values, kind)
     # Within E of a matrix with eigenvector condition kappa lies a defective one once kappa >= (||J|| / E)^(1/2). Modes
     # are those of J as given: rounding alone makes them NaN.
-    if condition**2 * rounding < max(size, rounding):
+    if condition < (max(size, rounding) / rounding) ** 0.5:
         left = np.linalg.inv(right)
         kappa = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=0)
         discs = [n * kappa * error, np.full(n, condition * error)]

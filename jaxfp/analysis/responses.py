@@ -66,7 +66,8 @@ class CriticalAmplitude(NamedTuple):
     Attributes:
       amplitude: (n_sweeps,) the last that still ends where `low` does, to rounding; NaN where `high` ends there, too.
       saddle: (n_sweeps,) row of the unstable point that the deepest trajectories come closest to; -1 for none.
-      target: (n_sweeps, 2) rows reached at `amplitude` and at the next floating-point number.
+      target: (n_sweeps, 2) rows reached at `amplitude` and at the next floating-point number; -1 of the next, and of
+        `around`, may mean that max_steps were too few, and `amplitude` no border.
       around: (n_sweeps, 2) rows reached at 0.99 and at 1.01 times `amplitude`.
       tried: (n_sweeps, n_depth) amplitudes, in order; NaN once there is none between.
       ended: (n_sweeps, n_depth) rows reached; -1: not a point.
@@ -158,7 +159,8 @@ def basins(
         (hidden (n_points, n_hidden), inputs None, (n_inputs,) or (n_points, n_inputs)).
       modes: `spectrum` of the Jacobians there, with vectors.
       starts: (n_starts, n_hidden), e.g. a sample of the states that matter.
-      inputs: (n_inputs,) at which they run; by default that of the points, which must then be one.
+      inputs: (n_inputs,) at which they run; by default that of the points, which must then be one. None where points
+        have none.
       kind: "map" or "flow"; by default what the report of points says, "map" for plain arrays.
       max_steps: of a trajectory; of integration for a flow.
 
@@ -187,10 +189,12 @@ def basins(
         if len(np.unique(land.group)) != 1:
             raise ValueError("inputs must be given, as the points are at more than one input.")
         inputs = land.inputs[0]
+    if inputs is not None and land.inputs is None:
+        raise ValueError(f"inputs must be None, as those of the points are, got {given.came(inputs)}.")
     if inputs is not None and np.ndim(inputs) != 1:
         raise ValueError(f"inputs must be (n_inputs,), one for all, got {given.came(inputs)}.")
     drive = arrivals.input_rows("inputs", inputs, len(begin))
-    if land.inputs is not None and drive is not None and drive.shape[1] != land.inputs.shape[1]:
+    if drive is not None and land.inputs is not None and drive.shape[1] != land.inputs.shape[1]:
         raise ValueError(f"inputs must be ({land.inputs.shape[1]},), as those of the points, got {drive.shape[1:]}.")
     ends = arrivals.run(land, begin, drive, max_steps)
     known = None if drive is None or land.inputs is None else (land.inputs == drive[0]).all(1)

@@ -7,6 +7,8 @@ the columns of Q be the leading vectors of an orthogonal iteration with J^16, as
 
 Then J - R Q' has the eigenvalues of T, and those of D, all inside the circle, since spectral radius^16 <= ||D^16||. An
 eigenvalue that the iteration missed is one of D, and the last line fails: such a matrix gets all its eigenvalues.
+So does one of which R might carry an eigenvalue of T over the circle, by Bauer & Fike's bound: where T is defective,
+or J so large that its rounding is no small number.
 """
 
 import numpy as np
@@ -50,7 +52,7 @@ def deciding(jacobian: np.ndarray, kind: Kind) -> np.ndarray:
       >>> deciding(np.diag(np.append(1.5, np.linspace(0, 0.5, 99)))[None], "map")[0, :2].real.round(12).tolist()
       [1.5, 0.0]
 
-    Source: Golub & Van Loan (2013), Matrix Computations, 7.3.2 (orthogonal iteration).
+    Source: Golub & Van Loan (2013), Matrix Computations, 7.3.2 (orthogonal iteration), 7.2.2 (Bauer & Fike).
     """
     n_points, n_hidden = jacobian.shape[:2]
     if kind == "flow" or n_hidden < _LARGE:
@@ -60,9 +62,14 @@ def deciding(jacobian: np.ndarray, kind: Kind) -> np.ndarray:
     left = np.flatnonzero(~_contracts(high))
     if len(left):
         some, basis = jacobian[left], np.cos(np.arange(1.0, n_hidden * _N_LEADING + 1) ** 2)  # in no invariant subspace
-        basis, block = _invariant(some, high[left], basis.reshape(n_hidden, -1))
-        values[left, :_N_LEADING] = np.linalg.eigvals(block)
-        open_ = ~_contracts(_power(some - basis @ (basis.mT @ some)))
+        basis, block, rounding = _invariant(some, high[left], basis.reshape(n_hidden, -1))
+        leading, vectors = np.linalg.eig(block)
+        values[left, :_N_LEADING] = leading
+        # The coupling of T and D, of J's size, makes an eigenvalue of J more sensitive than it is in T.
+        moved = rounding * np.linalg.cond(vectors) * (1 + np.linalg.norm(some, axis=(1, 2)))
+        open_ = (np.abs(beyond(leading, kind)).min(axis=1) <= moved) | ~_contracts(
+            _power(some - basis @ (basis.mT @ some))
+        )
         values[left[open_]] = np.linalg.eigvals(some[open_])
     return _sorted(values, kind)
 
@@ -101,8 +108,8 @@ def _contracts(high: np.ndarray) -> np.ndarray:
         return np.linalg.norm(high, axis=(1, 2)) < 0.5
 
 
-def _invariant(jacobian: np.ndarray, high: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Q and T; the columns of Q, and of T, that have not converged are 0."""
+def _invariant(jacobian: np.ndarray, high: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Q and T, and how large R may be; the columns of Q, and of T, that have not converged are 0."""
     high = np.where(np.isfinite(high).all(axis=(1, 2), keepdims=True), high, jacobian)
     for _ in range(_N_ITERATIONS):
         basis = np.linalg.qr(high @ basis)[0]
@@ -114,4 +121,4 @@ def _invariant(jacobian: np.ndarray, high: np.ndarray, basis: np.ndarray) -> tup
     rounding = 64 * jacobian.shape[1] * np.finfo(float).eps * np.linalg.norm(jacobian, axis=(1, 2))
     width = np.where(residual <= rounding[:, None] ** 2, widths, 0).max(axis=1)
     kept = widths <= width[:, None]
-    return basis * kept[:, None], block * kept[:, None] * kept[:, :, None]
+    return basis * kept[:, None], block * kept[:, None] * kept[:, :, None], rounding

@@ -10,7 +10,9 @@ Where a branch begins. At a distance d along v the linear start is off the manif
 ||1/2 F''[v, v]||, and rounding displaces it by eps s, s = 1 + ||x||. These are equal at
 
     d = (eps s / b)^(1/2);   and d <= eps^(1/4) a / b, so that the linear motion a d = ||r' v|| d exceeds the quadratic
-                             by far near a fold, where a is small, but a d >= 100 eps s, so that it moves at all.
+                             by far near a fold, where a is small; not beyond a hundredth of the way to the next
+                             point; but a d >= 100 eps s, so that it moves at all. Steps of a stiff flow are short:
+                             a is what it moves in the first of them.
 
 A sample of m > 1 begins at the same distance in every direction. Directions that grow faster leave first, so that the
 fractions are those of small random displacements within the unstable subspace, not of solid angles far away.
@@ -143,7 +145,8 @@ def connections(
     start = land.hidden[source] + _distances(land, source, direction)[:, None] * direction
     ends = arrivals.run(land, start, inputs, max_steps)
 
-    rows, fraction = _rows(source, ends, direction, {row: len(way) == 2 for row, way in ways.items()})
+    branches = {row: len(way) == 2 and modes.n_unstable[row] == 1 for row, way in ways.items()}
+    rows, fraction = _rows(source, ends, direction, branches)
     counts = np.array([len(ways[row]) for row in source[rows]], int)
     unstable = np.asarray(modes.n_unstable, int)[source[rows]]
     return Connections(
@@ -156,7 +159,20 @@ def _directions(jacobian: np.ndarray, kind: Kind, n_samples: int, key: jax.Array
     """(n_starts, n_hidden) unit vectors of the unstable subspace."""
     from scipy.linalg import schur
 
-    _, basis, m = schur(jacobian, sort="ouc" if kind == "map" else "rhp")
+    for margin in (0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6):
+
+        def leaves(x: Any, y: Any = 0.0, margin: float = margin) -> bool:
+            return abs(x + 1j * y) > 1 + margin if kind == "map" else np.real(x) > margin
+
+        try:
+            _, basis, m = schur(jacobian, sort=leaves)
+            break
+        except np.linalg.LinAlgError:  # one at the border went over it as they were sorted
+            continue
+    else:
+        m = 0
+    if m == 0:  # whatever the modes given say of it
+        return np.zeros((0, len(jacobian)))
     if m == 1:
         return basis[:, :1].T * np.array([[1.0], [-1.0]])
     if m == 2:  # evenly, from a random angle on
@@ -180,7 +196,9 @@ def _distances(land: arrivals.Landscape, source: np.ndarray, direction: np.ndarr
     size = 1 + np.linalg.norm(hidden, axis=1)
     bent = np.maximum(second, 1 / size)  # a saddle of an odd system has no second derivative, but a third
     distance = np.minimum((_EPS * size / bent) ** 0.5, _EPS**0.25 * first / bent)
-    distance = np.maximum(distance, 100 * _EPS * size / first)
+    distance = np.minimum(distance, land.gap[source] / 100)
+    moved = first if land.kind == "map" else first * land.first_step
+    distance = np.maximum(distance, 100 * _EPS * size / moved)
     # one distance for all directions of a saddle
     return np.array([distance[source == row].min() for row in source])
 

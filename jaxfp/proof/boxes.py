@@ -82,7 +82,7 @@ def build_box(
     hidden = jax.ShapeDtypeStruct((n_hidden,), np.float64)
     drive = None if n_inputs is None else jax.ShapeDtypeStruct((n_inputs,), np.float64)
     closed = jax.make_jaxpr(plain)(leaves, hidden, drive)
-    constants = [np.asarray(leaf) for leaf in leaves]
+    constants = enclosure.on_host(leaves)
 
     def run(domain: Interval, inputs: Interval | None, at_upper: Mapping[int, bool]) -> _Affine:
         """The new state, with some gates at the upper and all others at the lower end of their range."""

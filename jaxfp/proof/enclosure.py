@@ -111,7 +111,7 @@ def build_enclosures(
 
     def enclosure(function: Any, may_jump: bool) -> Enclosure:
         program_ = jax.make_jaxpr(jax.vmap(function, (None, 0, 0)))(leaves, hidden, drive)
-        constants = [np.asarray(leaf) for leaf in leaves]
+        constants = on_host(leaves)
         rule = functools.partial(apply, may_jump)
 
         def enclose(box: Interval, inputs: np.ndarray | None) -> Interval:
@@ -151,6 +151,23 @@ def faithful(step_fn: StepFn, params: Params, n_hidden: int, n_inputs: int | Non
         traced, new = jax.make_jaxpr(step_fn, return_shape=True)(params, hidden, drive)
     arguments.check_returned(new, hidden)
     return lambda *arguments: _faithful(traced.jaxpr, traced.consts, jax.tree.leaves(arguments))[0]
+
+
+def on_host(leaves: list[Any]) -> list[Any]:
+    """NumPy arrays; keys, which a step that may be judged does not draw from, as they are.
+
+    Args:
+      leaves: of params.
+
+    Returns:
+      List of as many.
+
+    Example:
+      >>> on_host([1.5, jax.random.key(0)])[0].shape
+      ()
+    """
+    keys = [jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) for leaf in leaves]
+    return [leaf if is_key else np.asarray(leaf) for leaf, is_key in zip(leaves, keys, strict=True)]
 
 
 def evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], rule: Apply) -> list[Any]:
