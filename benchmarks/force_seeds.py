@@ -6,7 +6,8 @@ Each run writes its own JSON; runs that are there already are not repeated, so a
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
 A run trains for 60,000 steps of 0.1 tau: one pulse of 10 steps at a time on a random line, gaps of 30 to 89 steps.
-sign_accuracy is over 20,000 fresh steps with gaps twice as long, in silence, once every line has been pulsed. A memory
+sign_accuracy is over 20,000 fresh steps with gaps twice as long, begun in the last state of training: those that
+`flip_flop.scored_steps` says, in silence, once every line has been pulsed. A memory
 is held if from one state of those steps that stores it, 2,000 silent steps do not change a sign of the outputs.
 Searches begin at the states so held; then at those and at mixtures of them, as many as --candidates.
 """
@@ -87,7 +88,7 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     fresh = flip_flop.sample_stream(key_test, n_bits, 20_000, gaps=(60, 180))
     states = np.asarray(_simulate(step_fn, narrow, result.hidden, fresh.inputs))
     outputs, targets = np.tanh(states) @ w_out.T, np.asarray(fresh.targets)
-    scored = (targets != 0).all(1) & ~np.asarray(fresh.inputs).any(1)
+    scored = np.asarray(flip_flop.scored_steps(fresh.inputs))  # the run goes on from the last state of training
     codes = list(itertools.product((-1.0, 1.0), repeat=n_bits))
     last = [np.flatnonzero(scored & (targets == code).all(1))[-1:] for code in codes]
     stored = states[np.concatenate(last)]
