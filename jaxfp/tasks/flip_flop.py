@@ -174,8 +174,9 @@ def scored_steps(inputs: jax.Array, n_warm: int = 0) -> jax.Array:
       ([False, False, True, False, True], [False, False, False, False, True])
     """
     pulsed = inputs != 0
-    counts = (pulsed & (jnp.arange(inputs.shape[-2]) >= n_warm)[:, None]).astype(jnp.int32)
-    return jax.lax.cummax(counts, axis=inputs.ndim - 2).all(-1) & ~pulsed.any(-1)
+    axis = inputs.ndim - 2
+    counts = pulsed & (jax.lax.broadcasted_iota(jnp.int32, inputs.shape, axis) >= n_warm)
+    return jnp.cumsum(counts, axis).all(-1) & ~pulsed.any(-1)
 
 
 def loss(outputs: jax.Array, targets: jax.Array) -> jax.Array:
