@@ -217,7 +217,12 @@ def run(arguments: argparse.Namespace) -> None:
     summary = report.summary(analysis, codes)
     contents = {"network": provenance, "behaviour": does, **summary, "topology": mechanism.summary}
     if by_force:
-        contents["oddness"] = flip_flop_force.oddness(network, analysis.points)
+        odd = contents["oddness"] = flip_flop_force.oddness(network, analysis.points)
+        if odd["mirror_images_not_found"]:
+            n = odd["mirror_images_not_found"]
+            job.console.print(
+                f"The network is odd, yet the mirror images of {n} points were not found: these are missing."
+            )
     outputs, shown = read_out(network.readout, rates(states[0])), np.asarray(states[:32])
     trial = report.Drawing("trial.png", lambda ax: plotting.trial(batch.inputs[0], batch.targets[0], outputs, ax))
     figures = [*report.figures(analysis, shown), trial]
