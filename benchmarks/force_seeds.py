@@ -6,9 +6,13 @@ Each run writes its own JSON; runs that are there already are not repeated, so a
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
 A run trains for 60,000 steps of 0.1 tau: one pulse of 10 steps at a time on a random line, gaps of 30 to 89 steps.
-sign_accuracy is over 20,000 fresh steps with gaps twice as long, in silence, once every line has been pulsed. A memory
-is held if from one state of those steps that stores it, 2,000 silent steps do not change a sign of the outputs.
-Searches begin at the states so held; then at those and at mixtures of them, as many as --candidates.
+sign_accuracy is over 20,000 fresh steps with gaps twice as long, begun in the last state of training: those that
+`flip_flop.scored_steps` says, in silence, once every line has been pulsed. A memory is held if from one state of those
+steps that stores it, 2,000 silent steps do not change a sign of the outputs. Searches begin at the states so held.
+
+With --candidates as many states of the run, the memories, means of them and the mirror images of all these are searched
+in float32 until the audit finds nothing missing: `complete` is its verdict, `mirror_images_not_found` what the symmetry
+says to it. by_index and index_sum are of the points and their mirror images.
 """
 
 import argparse
@@ -22,8 +26,10 @@ import numpy as np
 
 import jaxfp
 from benchmarks import seed_runs
-from jaxfp.cli import report
+from jaxfp.cli import flip_flop_force, report
+from jaxfp.cli.flip_flop_training import Network
 from jaxfp.models import force
+from jaxfp.search import candidates
 from jaxfp.tasks import flip_flop
 from jaxfp.types import FIXED
 
@@ -56,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-hidden", type=int, default=1000)
     parser.add_argument("--n-bits", type=int, default=3)
     parser.add_argument("--n-time", type=int, default=60_000, help="training steps")
-    parser.add_argument("--candidates", type=int, default=0, help="of the search for saddles; 0 for none")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=0,
+        help="states of the run that the search for saddles begins in; 0: no such search",
+    )
     arguments = parser.parse_args(argv)
     seed_runs.run_all(arguments, lambda seed: one_run(seed, arguments), COLUMNS, STATISTICS)
 
@@ -87,7 +98,7 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     fresh = flip_flop.sample_stream(key_test, n_bits, 20_000, gaps=(60, 180))
     states = np.asarray(_simulate(step_fn, narrow, result.hidden, fresh.inputs))
     outputs, targets = np.tanh(states) @ w_out.T, np.asarray(fresh.targets)
-    scored = (targets != 0).all(1) & ~np.asarray(fresh.inputs).any(1)
+    scored = np.asarray(flip_flop.scored_steps(fresh.inputs))  # the run goes on from the last state of training
     codes = list(itertools.product((-1.0, 1.0), repeat=n_bits))
     last = [np.flatnonzero(scored & (targets == code).all(1))[-1:] for code in codes]
     stored = states[np.concatenate(last)]
@@ -118,25 +129,33 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         "search_s": seconds() - train_s,
     }
     if arguments.candidates:
-        row |= _saddles(key_mix, step_fn, params, kept[:, -1], arguments.candidates)
+        network = Network(step_fn, params, (w_out, 0 * w_out[:, 0]))
+        row |= _saddles(key_mix, network, states, kept[:, -1], arguments.candidates)
     return row
 
 
-def _saddles(key: jax.Array, step_fn: Any, params: Any, kept: np.ndarray, n_candidates: int) -> dict[str, Any]:
-    """Points from the memories, from the origin, and from random mixtures of two to all of them."""
-    weights = np.asarray(jax.random.dirichlet(key, jnp.full(len(kept), 0.3), (n_candidates,)), np.float64)
-    starts = np.concatenate([kept.astype(np.float64), 0 * kept[:1].astype(np.float64), weights @ kept])
-    points = jaxfp.find_fixed_points(step_fn, params, starts)
-    linear = jaxfp.linearize(step_fn, params, points.hidden)
-    index = (np.abs(np.linalg.eigvals(linear.jacobian)) > 1).sum(1)[points.status == FIXED]
-    audit = jaxfp.audit(points, linear)
+def _saddles(key: jax.Array, network: Network, states: np.ndarray, kept: np.ndarray, n: int) -> dict[str, Any]:
+    """Points from states of the run, the memories and means of them, all in pairs x, -x; then seeded waves."""
+    step_fn, params, _ = network
+    seconds = report.stopwatch()
+    starts = flip_flop_force.symmetric(network, np.asarray(candidates.sample_candidates(key, states, n, 0.5)), kept)
+    points = jaxfp.find_fixed_points(step_fn, params, starts, until="complete")
+    search_s = seconds()
+    verdict = jaxfp.audit(points, jaxfp.linearize(step_fn, params, points.hidden))
+    fixed = points.hidden[points.status == FIXED]
+    pairs = jaxfp.find_fixed_points(step_fn, params, np.concatenate([fixed, -fixed]))
+    linear = jaxfp.linearize(step_fn, params, pairs.hidden)
+    index = (np.abs(np.linalg.eigvals(linear.jacobian)) > 1).sum(1)[pairs.status == FIXED]
     numbers, counts = np.unique(index, return_counts=True)
     return {
         "by_index": {str(i): int(n) for i, n in zip(numbers, counts, strict=True)},
+        "index_sum": jaxfp.audit(pairs, linear).index_sum,
+        "mirror_images_not_found": flip_flop_force.oddness(network, points)["mirror_images_not_found"],
+        "complete": verdict.complete,
         "n_candidates": len(starts),
         "counts": points.report.counts,
-        "index_sum": audit.index_sum,
-        "complete": audit.complete,
+        "waves": points.report.waves,
+        "saddles_s": search_s,
     }
 
 

@@ -111,6 +111,20 @@ def test_sign_accuracy_counts_wrong_signs_but_not_lines_that_store_nothing_yet()
     assert flip_flop.sign_accuracy(jnp.full_like(targets, jnp.nan), targets) == 0.0
 
 
+@pytest.mark.parametrize("n_warm", [0, 10])
+def test_scored_steps_are_silent_and_come_after_a_pulse_on_every_line(n_warm):
+    """One step at a time; pulses before `n_warm` do not count."""
+    inputs = np.asarray(
+        jax.vmap(lambda key: flip_flop.sample_stream(key, 3, 1000).inputs)(jax.random.split(jax.random.key(6), 4))
+    )
+    pulsed, wanted = np.zeros((4, 3), bool), np.zeros((4, 1000), bool)
+    for time in range(1000):
+        pulsed |= (inputs[:, time] != 0) & (time >= n_warm)
+        wanted[:, time] = pulsed.all(1) & (inputs[:, time] == 0).all(1)
+    assert 0.1 < wanted.mean() < 0.9
+    np.testing.assert_array_equal(flip_flop.scored_steps(jnp.asarray(inputs), n_warm), wanted)
+
+
 @pytest.mark.parametrize("wrong", [{"n_bits": 0}, {"n_time": 0}, {"spacing": 0}, {"n_hold": -1}, {"n_hold": 50}])
 def test_a_config_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match=r"must be at least .* got FlipFlopConfig"):

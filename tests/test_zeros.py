@@ -56,6 +56,25 @@ def test_refined_lanes_are_at_the_floor_of_float64():
     assert flow.speed <= flow.floor
 
 
+def towards_ones(rates, hidden, inputs):
+    """The map whose residual is -rates (h - 1)."""
+    return hidden - rates * (hidden - 1)
+
+
+@pytest.mark.parametrize(("slowest", "dtype"), [(1e-1, np.float32), (1e-6, np.float64)])
+def test_large_networks_share_ill_conditioned_zeros_too(slowest, dtype):
+    """Beyond 512 units factors are single, but double where those could not say which lanes belong to the zero.
+
+    Networks trained by FORCE are that ill-conditioned: all eight memories of one of 1,000 units were once called stuck.
+    """
+    rates = np.geomspace(1, slowest, 520)
+    found = refined(towards_ones, rates, 1 + 1e-4 * np.random.default_rng(0).normal(size=(2, 520)))
+    assert found.shareable.all()
+    assert (found.speed <= found.floor).all()
+    assert {factors.lu.dtype for factors in found.factors} == {np.dtype(dtype)}
+    assert (np.abs(rates * (found.hidden - 1)) <= found.floor.max()).all()
+
+
 def test_refining_never_raises_q_and_leaves_what_it_cannot_help():
     """Where J is singular, or r is NaN, or the step goes uphill, the state stays and nothing is shareable."""
     ghost = np.array([[0.0], [np.nan], [1e-9]])  # r = 1e-2 + h^2: no zero; J = 0 at 0, a step of -5e6 from 1e-9

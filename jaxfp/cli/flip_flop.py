@@ -19,6 +19,8 @@ from jaxfp.cli.flip_flop_training import CELLS, Network, Recipe, as_network, rea
 from jaxfp.search import candidates
 from jaxfp.tasks import flip_flop
 
+N_CANDIDATES = 1024
+
 
 def behaviour(key: jax.Array, network: Network, recipe: Recipe, n_trials: int = 256) -> dict[str, float]:
     """Does it do the task? On fresh trials with every gap twice as long as in training, then 1,000 silent steps.
@@ -89,7 +91,7 @@ def explore(
     network: Network,
     recipe: Recipe,
     *,
-    n_candidates: int = 1024,
+    n_candidates: int = N_CANDIDATES,
     noise: float = 0.5,
     progress: bool = False,
     checkpoint: pathlib.Path | None = None,
@@ -147,8 +149,8 @@ def add_parser(commands: Any) -> None:
         "its readout trained by FORCE and fed back (default: %(default)s)")  # fmt: skip
     add("--n-bits", type=int, default=3, choices=(2, 3, 4), help="with --train: lines to remember (default: "
         "%(default)s)")  # fmt: skip
-    add("--candidates", type=int, default=1024, metavar="K",
-        help="how many states to search from, taken from trials (default: %(default)s)")  # fmt: skip
+    add("--candidates", type=int, metavar="K", help="how many states to search from, taken from trials (default: "
+        f"{N_CANDIDATES}; with --cell force {flip_flop_force.N_CANDIDATES}, and more by its symmetry)")  # fmt: skip
     add("--noise", type=float, default=0.5, help="s.d. of the noise added to those states (default: %(default)s)")
     frame.add_options(
         parser,
@@ -180,11 +182,13 @@ def run(arguments: argparse.Namespace) -> None:
     frame.check_size(arguments)
     if arguments.n_bits != 3 and not arguments.train:
         raise ValueError("--n-bits goes with --train: the packaged networks have 3.")
+    by_force = arguments.cell == "force"
+    if arguments.candidates is None:
+        arguments.candidates = flip_flop_force.N_CANDIDATES if by_force else N_CANDIDATES
     if arguments.candidates < 1:
         raise ValueError(f"--candidates must be at least 1, got {arguments.candidates}.")
     if not 0 <= arguments.noise < np.inf:
         raise ValueError(f"--noise must be a finite number, 0 or more, got {arguments.noise}.")
-    by_force = arguments.cell == "force"
     recipe: Any = dataclasses.replace(
         flip_flop_force.Recipe() if by_force else recipe_of(arguments.cell), n_bits=arguments.n_bits
     )
@@ -213,7 +217,12 @@ def run(arguments: argparse.Namespace) -> None:
     summary = report.summary(analysis, codes)
     contents = {"network": provenance, "behaviour": does, **summary, "topology": mechanism.summary}
     if by_force:
-        contents["oddness"] = flip_flop_force.oddness(network, analysis.points)
+        odd = contents["oddness"] = flip_flop_force.oddness(network, analysis.points)
+        if odd["mirror_images_not_found"]:
+            n = odd["mirror_images_not_found"]
+            job.console.print(
+                f"The network is odd, yet the mirror images of {n} points were not found: these are missing."
+            )
     outputs, shown = read_out(network.readout, rates(states[0])), np.asarray(states[:32])
     trial = report.Drawing("trial.png", lambda ax: plotting.trial(batch.inputs[0], batch.targets[0], outputs, ax))
     figures = [*report.figures(analysis, shown), trial]

@@ -27,7 +27,7 @@ _GRID = 2.0**-30  # relative to the size of a state: coarse beside rounding, fin
 _CONTRACTION = 0.25
 SURE = 1 / 8  # of a lane not landed yet: so near, no other zero takes it, and hits do not depend on the order
 _STILL = 1e-3  # of what judgment asks for, how far a shared zero may be off
-_LARGEST_WIDE = 512  # units up to which factors are float64
+_LARGEST_WIDE = 512  # units up to which factors are float64, and beyond where float32 is too coarse for a zero
 _LEAST_RCOND = 1e-12  # beyond it a solve has too few digits left to tell a quarter
 
 
@@ -180,7 +180,17 @@ def refine(
     for start in range(0, len(hidden), n_dense):
         rows = slice(start, start + n_dense)
         at = None if inputs is None else inputs[rows]
-        parts.append(_refine(step_fn, params, hidden[rows], at, kind, chunk_size, n_dense))
+        wide = hidden.shape[1] <= _LARGEST_WIDE
+        part = _refine(step_fn, params, hidden[rows], at, kind, chunk_size, n_dense, wide)
+        coarse = np.flatnonzero(~part.shareable & (part.speed <= part.floor) & (not wide))
+        if len(coarse):  # zeros all the same: with factors in double precision they can be shared
+            at = None if at is None else at[coarse]
+            again = _refine(step_fn, params, part.hidden[coarse], at, kind, chunk_size, n_dense, True)
+            for row, k in enumerate(coarse):
+                part.factors[k] = again.factors[row]
+            for name in ("hidden", "speed", "floor", "gate_margin", "shareable"):
+                getattr(part, name)[coarse] = getattr(again, name)
+        parts.append(part)
     hidden, speed, floor, margin, shareable = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("hidden", "speed", "floor", "gate_margin", "shareable")
@@ -196,8 +206,9 @@ def _refine(
     kind: Kind,
     chunk_size: int,
     n_dense: int,
+    wide: bool,
 ) -> Refined:
-    at: dict[str, Any] = {"inputs": inputs, "kind": kind, "chunk_size": chunk_size, "n_dense": n_dense}
+    at: dict[str, Any] = {"inputs": inputs, "kind": kind, "chunk_size": chunk_size, "n_dense": n_dense, "wide": wide}
     first = _chord(step_fn, params, hidden, **at)
     # Again from the nearest state on a grid, so that the last bits do not tell which lane it was that came here.
     grid = _GRID * np.exp2(np.ceil(np.log2(1 + np.abs(first.hidden).max(1, initial=0.0))))[:, None]
@@ -222,9 +233,10 @@ def _chord(
     kind: Kind,
     chunk_size: int,
     n_dense: int,
+    wide: bool,
 ) -> Refined:
     dense: dict[str, Any] = {"kind": kind, "chunk_size": n_dense}
-    if hidden.shape[1] <= _LARGEST_WIDE:
+    if wide:
         r, jacobians = polish.residual_jacobians(step_fn, params, hidden, inputs, **dense)
     else:  # the residual makes the digits; half of them are enough for its factors, at a third of the time
         single = dynamics.narrow((params, hidden, inputs), np.float32)

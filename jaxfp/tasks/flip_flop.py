@@ -155,6 +155,30 @@ def sample_stream(
     return Batch(inputs, jax.lax.associative_scan(_latest, inputs))
 
 
+def scored_steps(inputs: jax.Array, n_warm: int = 0) -> jax.Array:
+    """Steps at which a network that was not trained from its first state on can be held to all its outputs.
+
+    They are silent, and come after every line has been pulsed since step `n_warm`. A pulse that finds the network still
+    on its way from a random state to its memories may be lost; no network that learned on one long run learned that.
+
+    Args:
+      inputs: array of shape (..., n_time, n_bits), the pulses.
+      n_warm: steps whose pulses do not count yet; 0 where the network begins in a state that it was trained in.
+
+    Returns:
+      (..., n_time), bool.
+
+    Example:
+      >>> pulses = jnp.array([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+      >>> scored_steps(pulses).tolist(), scored_steps(pulses, 1).tolist()
+      ([False, False, True, False, True], [False, False, False, False, True])
+    """
+    pulsed = inputs != 0
+    axis = inputs.ndim - 2
+    counts = pulsed & (jax.lax.broadcasted_iota(jnp.int32, inputs.shape, axis) >= n_warm)
+    return jnp.cumsum(counts, axis).all(-1) & ~pulsed.any(-1)
+
+
 def loss(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean squared error over trials, steps and lines.
 
