@@ -68,7 +68,7 @@ def test_a_memory_known_by_hand_is_right_in_both_branches(memory, trials):
 def test_its_points_clusters_and_codes_are_those_known(memory, trials, points):
     assert jslds_mechanism.count_by_index(memory, points.found) == {"0": 8, "1": 12, "2": 6, "3": 1, "slow": 0}
     assert points.proved.all()
-    said = jslds_mechanism.explain(memory, trials, points)
+    said = jslds_mechanism.explain(jslds_mechanism.find_states(memory, trials), points)
     assert said["n_clusters"] == said["n_codes"] == 8
     assert sum(said["sizes"]) == 64 * 20
     assert said["readout_least"] == pytest.approx(0.9575040240772687, abs=1e-6)
