@@ -42,33 +42,6 @@ class Finding(NamedTuple):
     said: dict[str, Any]
 
 
-def examine(seed: int, network: Network, n_trials: int = N_TRIALS) -> Finding:
-    """Everything that needs no fixed points.
-
-    Args:
-      seed: of trials.
-      network: see `Network`.
-      n_trials: how many.
-
-    Returns:
-      Finding.
-
-    Example:
-      >>> network = jslds_training.as_network("gru", io.load_packaged("three_bit_memory")[0])
-      >>> examine(0, network, 16).said["behaviour"]["sign_accuracy"]
-      {'rnn': 1.0, 'jslds': 1.0}
-    """
-    key_trials, key_order, key_hold = jax.random.split(jax.random.key(seed), 3)
-    batch = three_bit_memory.sample_batch(key_trials, three_bit_memory.ThreeBitMemoryConfig(), n_trials)
-    trials = jslds_mechanism.run_trials(network, batch)
-    said = {
-        "behaviour": jslds_mechanism.behaviour(trials),
-        "shuffled_relative_error": jslds_mechanism.shuffled_error(key_order, network, batch, trials.both),
-        "hold": {"steps": list(_HOLDS), **jslds_mechanism.hold_curve(key_hold, network, holds=_HOLDS)},
-    }
-    return Finding(trials, jslds_mechanism.find_states(network, trials), said)
-
-
 def add_parser(commands: Any) -> None:
     """Register the command.
 
@@ -126,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
     with frame.running(arguments) as job:
         arrays, provenance = _arrays(arguments)
         network = jslds_training.as_network("gru", arrays)
-        finding = examine(arguments.seed, network, arguments.trials)
+        finding = _examine(arguments.seed, network, arguments.trials)
         trials = finding.trials
         key_starts, key_waves = jax.random.split(jax.random.fold_in(jax.random.key(arguments.seed), 1))
         starts = candidates.sample_candidates(key_starts, trials.both.hidden, arguments.candidates, 0.5)
@@ -145,6 +118,19 @@ def run(arguments: argparse.Namespace) -> None:
     contents = {"training": provenance, **said, **report.summary(analysis, _codes(network, points.found.hidden))}
     figures = report.figures(analysis, trials.both.hidden[:32]) + _draw(network, finding, points, analysis)
     frame.finish(job, contents, {"fixed_points.npz": points.found}, figures)
+
+
+def _examine(seed: int, network: Network, n_trials: int) -> Finding:
+    """Everything that needs no fixed points."""
+    key_trials, key_order, key_hold = jax.random.split(jax.random.key(seed), 3)
+    batch = three_bit_memory.sample_batch(key_trials, three_bit_memory.ThreeBitMemoryConfig(), n_trials)
+    trials = jslds_mechanism.run_trials(network, batch)
+    said = {
+        "behaviour": jslds_mechanism.behaviour(trials),
+        "shuffled_relative_error": jslds_mechanism.shuffled_error(key_order, network, batch, trials.both),
+        "hold": {"steps": list(_HOLDS), **jslds_mechanism.hold_curve(key_hold, network, holds=_HOLDS)},
+    }
+    return Finding(trials, jslds_mechanism.find_states(network, trials), said)
 
 
 def _arrays(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -220,14 +206,14 @@ def _draw(network: Network, finding: Finding, points: Points, analysis: report.A
     outputs, switching_outputs = trials.outputs, trials.switching_outputs
     return [
         report.Drawing("trial.png", lambda ax: plotting.trial(
-            _pulses(trials.inputs[0]), trials.targets[0], switching_outputs[0], ax)),
+            _pulses(trials.inputs[0]), trials.targets[0], switching_outputs[0], ax).set_title("The linear system")),
         report.Drawing("outputs.png", lambda ax: plotting.readout_space(
             outputs[:12], switching_outputs[:12], ax), "3d"),
         report.Drawing("expansion_points.png", lambda ax: plotting.expansion_points(
             states.points, states.clusters.label, states.names, proved, n_unstable, projection, ax), "3d"),
         report.Drawing("branches.png", lambda ax: plotting.branches(_one_trial(network, trials, points), ax)),
         report.Drawing("expansion_eigenvalues.png", lambda ax: plotting.state_eigenvalues(
-            states.eigenvalues[order], [states.names[row] for row in order], ax)),
+            states.eigenvalues, states.names, ax)),
         report.Drawing("selection.png", lambda ax: plotting.selection_map(
             strength[order], states.flips[order], [states.names[row] for row in order], lines, ax)),
         report.Drawing("hold.png", lambda ax: plotting.hold_curves(said["hold"]["steps"], hold, ax)),

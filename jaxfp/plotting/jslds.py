@@ -46,6 +46,7 @@ def readout_space(outputs: Any, switching_outputs: Any, ax: Axes | None = None) 
         low.plot(*said.T, "-", color="0.75", lw=3, label=network)
         low.plot(*switched.T, ".-", color=INDEX_COLORS[1], lw=0.8, ms=4, label=system)
     _name_axes(low, "output")
+    low.locator_params(nbins=4)
     low.set_title("Outputs of both branches")
     low.legend(loc="upper left", fontsize=8)
     return low
