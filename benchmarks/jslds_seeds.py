@@ -153,7 +153,7 @@ def cotrained(
         **does,
         "shuffled_relative_error": shuffled,
         "shuffled_over_own": shuffled / does["relative_error"],
-        **jslds_mechanism.explain(network, trials, points),
+        **jslds_mechanism.explain(jslds_mechanism.find_states(network, trials), points),
         "hold": jslds_mechanism.hold_curve(key_hold, network),
         "held_for": list(jslds_mechanism.HOLDS),
         "by_index": jslds_mechanism.count_by_index(network, points.found),

@@ -29,12 +29,12 @@ analysis.stability analysis.tracking analysis.branches analysis.following analys
 analysis.cycles analysis.limit_cycles analysis.manifolds analysis.switching
 completion pipeline ensemble jslds
 jaxfp
-plotting.points plotting.planes plotting.tasks plotting.topology plotting.__init__
+plotting.points plotting.planes plotting.tasks plotting.topology plotting.jslds plotting.__init__
 cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.jslds_training cli.jslds_mechanism
-cli.toys cli.find cli.__init__ __main__
+cli.jslds cli.toys cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()
 WINGS = {"proof", "models", "tasks", "search", "search.solvers", "analysis"}  # their __init__ hold a docstring only

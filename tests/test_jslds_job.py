@@ -1,6 +1,10 @@
 """The 3-bit memory with its switching linear system: both terms are needed, weights come back, numbers are right."""
 
+import contextlib
 import dataclasses
+import io as stringio
+import itertools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +13,14 @@ import optax
 import pytest
 
 import jaxfp
+from jaxfp import cli, io
 from jaxfp.cli import jslds_mechanism, jslds_training
 from jaxfp.models import jslds, train
 from jaxfp.tasks import three_bit_memory
+from jaxfp.types import FIXED, FixedPoints
 
 N_UPDATES = 400
+REST = 0.9575040240772687  # h* = tanh(2 h*)
 SMALL = jslds_training.Recipe("tanh", n_units=8, noise=0.0, batch_size=4, n_steps=3, ramp=1.0)
 
 
@@ -24,17 +31,16 @@ def memory():
     Each unit rests at 0 and +-h*, h* = tanh(2 h*): 27 points. E(a) = tanh(w tanh(100 a)), w = atanh(h*), is the sign of
     a times h*.
     """
-    rest = 0.9575040240772687
     eye = np.eye(3, dtype=np.float32)
     arrays = {
         "w_rec": 2 * eye,
         "w_in": 20 * np.repeat(eye, 2, axis=1) * np.tile(np.float32([-1, 1]), 3)[None],
         "w_out": eye,
         "b_out": np.zeros(3, np.float32),
-        "hidden0": np.float32(np.full(3, -rest)),
+        "hidden0": np.float32(np.full(3, -REST)),
         "first_kernel": 99 * eye,
         "first_bias": np.zeros(3, np.float32),
-        "second_kernel": np.float32(np.arctanh(rest) - 1) * eye,
+        "second_kernel": np.float32(np.arctanh(REST) - 1) * eye,
         "second_bias": np.zeros(3, np.float32),
     }
     return jslds_training.as_network("tanh", arrays)
@@ -53,8 +59,12 @@ def trials(memory, batch):
 
 
 @pytest.fixture(scope="module")
-def points(memory, trials):
-    return jslds_mechanism.find_points(jax.random.key(0), memory, trials.both.hidden, 128)
+def points():
+    """All 27, as they are known."""
+    hidden = REST * np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
+    zeros, ones = np.zeros(27), np.ones(27, int)
+    found = FixedPoints(hidden, np.zeros((27, 6)), zeros, zeros, np.full(27, FIXED), ones > 0, ones, None)
+    return jslds_mechanism.Points(found, ones > 0)
 
 
 def test_a_memory_known_by_hand_is_right_in_both_branches(memory, trials):
@@ -67,15 +77,14 @@ def test_a_memory_known_by_hand_is_right_in_both_branches(memory, trials):
 
 def test_its_points_clusters_and_codes_are_those_known(memory, trials, points):
     assert jslds_mechanism.count_by_index(memory, points.found) == {"0": 8, "1": 12, "2": 6, "3": 1, "slow": 0}
-    assert points.proved.all()
-    said = jslds_mechanism.explain(memory, trials, points)
+    said = jslds_mechanism.explain(jslds_mechanism.find_states(memory, trials), points)
     assert said["n_clusters"] == said["n_codes"] == 8
     assert sum(said["sizes"]) == 64 * 20
-    assert said["readout_least"] == pytest.approx(0.9575040240772687, abs=1e-6)
+    assert said["readout_least"] == pytest.approx(REST, abs=1e-6)
     assert said["distance_to_proved"]["largest"] < 1e-5
     assert said["distance_to_proved"]["points_used"] == 8
     assert said["distance_to_proved"]["one_point_a_cluster"]
-    np.testing.assert_allclose(said["eigenvalues"], 2 * (1 - 0.9575040240772687**2), atol=1e-5)
+    np.testing.assert_allclose(said["eigenvalues"], 2 * (1 - REST**2), atol=1e-5)
     # Either line of a bit drives it alike, whether it flips it or not: there is no selection.
     np.testing.assert_allclose(said["selection_in_outputs"], 1.0, rtol=1e-6)
 
@@ -93,6 +102,55 @@ def test_other_expansion_points_and_other_points_are_worse(memory, batch, trials
     assert worse["one_step"] > 1.5 * whole["one_step"]
     none = jslds_mechanism.baseline_error(memory, trials, jaxfp.take(points.found, saddle & ~saddle))
     assert np.isnan([none["one_step"], none["free_run"]]).all()
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The command with the packaged network, few trials and few candidates: (folder, report, what it printed)."""
+    out = tmp_path_factory.mktemp("jslds")
+    printed = stringio.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("COLUMNS", "80")
+        assert cli.main(["jslds", "--trials", "64", "--candidates", "128", "--quiet", "--out", str(out)]) == 0
+    return out, json.loads((out / "report.json").read_text()), printed.getvalue()
+
+
+def test_the_packaged_network_meets_the_bars(job):
+    """Issue 6, one seed: both branches, free run, clusters and codes, controls, selection, hold."""
+    said = job[1]
+    does, found = said["behaviour"], said["expansion_points"]
+    assert min(does["sign_accuracy"].values()) >= 0.999
+    assert max(does["mse"].values()) < 2e-4
+    assert does["relative_error"] <= 0.02
+    assert does["residual"] < 0.03
+    assert said["shuffled_relative_error"] > 10 * does["relative_error"]
+    assert said["nearest_fixed_point"]["free_run"] > 3 * does["relative_error"]
+    assert found["n_clusters"] == found["n_codes"] == 8
+    assert found["readout_least"] >= 0.3
+    assert found["selection_least"] > 5
+    assert min(said["hold"]["rnn"][-1], said["hold"]["jslds"][-1]) >= 0.99
+    # A small residual is no fixed point: README says so.
+    assert found["n_proved"] == said["n_fixed"]
+    assert min(found["distance_to_proved"]["of_centers"]) > 0.3
+
+
+def test_it_writes_what_it_found(job):
+    out, said, printed = job
+    figures = {"state_space", "eigenvalues", "q", "discovery", "trial", "outputs", "expansion_points", "branches",
+               "expansion_eigenvalues", "selection", "hold"}  # fmt: skip
+    assert {file.name for file in out.iterdir()} == {
+        "fixed_points.npz", "report.json", *(f"{name}.png" for name in figures)
+    }  # fmt: skip
+    assert said["command"] == "jslds"
+    assert said["training"]["seed"] == 0
+    assert len(io.load_points(out / "fixed_points.npz").hidden) == said["n_fixed"] + said["n_slow"]
+    assert "They are not the fixed points of the network" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--trials", "0"], ["--candidates", "0"]])
+def test_wrong_arguments_are_one_line(wrong, tmp_path, capsys):
+    assert cli.main(["jslds", *wrong, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("jaxfp: error: --")
 
 
 def test_weights_come_back_from_their_arrays(memory):

@@ -277,14 +277,27 @@ CALLS = {
     "approach": lambda ax=None: plotting.approach([[0.1, 0.01, np.nan]], [[1.0, 0.3, np.nan]], ax),
     "phase_plane": plane,
     "saddle_node": node_and_saddle,
+    "readout_space": lambda ax=None: plotting.readout_space(np.zeros((2, 5, 3)), np.ones((2, 5, 3)), ax),
+    "expansion_points": lambda ax=None: plotting.expansion_points(
+        CUBE, [0, 1, 1, 1, 1], "+-", CUBE[:3], [0, 0, 1], PROJECTION, ax
+    ),
+    "branches": lambda ax=None: plotting.branches({"network": np.eye(3), "linear system": 2 * np.eye(3)}, ax),
+    "state_eigenvalues": lambda ax=None: plotting.state_eigenvalues([[0.5, 0.1j], [0.9, 0.2]], ["+", "-"], ax),
+    "selection_map": lambda ax=None: plotting.selection_map(
+        [[1.0, 0.1], [0.2, 2.0]], [[True, False], [False, True]], ["-", "+"], ["1-", "1+"], ax
+    ),
+    "hold_curves": lambda ax=None: plotting.hold_curves([10, 100], {"network": [1, 1], "linear system": [1, 0.5]}, ax),
     "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
 }
+
+
+DEEP = {"state_space", "orbits", "unstable_manifolds", "readout_space", "expansion_points"}
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_pyplot_is_touched_only_where_no_axes_are_given(name):
     plt.close("all")
-    ax = axes(**({"projection": "3d"} if name in ("state_space", "orbits", "unstable_manifolds") else {}))
+    ax = axes(**({"projection": "3d"} if name in DEEP else {}))
     CALLS[name](ax)
     assert plt.get_fignums() == []
     own = CALLS[name]()
@@ -330,6 +343,33 @@ def test_connections_are_drawn():
     assert [line.get_xdata().tolist() for line in ax.lines] == [[0.01, 0.1]]  # by distance, and without what is NaN
     below, above = CALLS["amplitude_sweep"](axes()).lines[:2]
     assert below.get_color() != above.get_color()
+
+
+def test_expansion_points_and_fixed_points_are_told_apart():
+    """Each cluster has its color and name, stable points and saddles their marks; flat axes are refused."""
+    ax = axes(projection="3d")
+    CALLS["expansion_points"](ax)
+    assert legend(ax) == ["expansion points (5)", "fixed point, stable (2)", "fixed point, saddle (1)"]
+    assert [text.get_text().strip() for text in ax.texts] == ["+", "-"]
+    assert [len(c._offsets3d[0]) for c in ax.collections] == [1, 4, 2, 1]
+    for name in ("expansion_points", "readout_space"):
+        with pytest.raises(ValueError, match='projection="3d"'):
+            CALLS[name](axes())
+    with pytest.raises(ValueError, match=r"\(3, 4\), got \(2, 4\)"):
+        plotting.expansion_points(CUBE, [0] * 5, "+", CUBE, [0] * 5, (np.zeros(N), np.eye(2, N)))
+    with pytest.raises(ValueError, match=r"\(n_trials, n_time, 3\), got \(2, 5, 2\)"):
+        plotting.readout_space(np.zeros((2, 5, 2)), np.zeros((2, 5, 2)))
+
+
+def test_selection_frames_what_is_wanted_and_branches_stand_apart():
+    ax = CALLS["selection_map"](axes())
+    assert ax.images[0].get_array().tolist() == [[1.0, 0.1], [0.2, 2.0]]
+    assert [(round(p.get_x() + 0.47), round(p.get_y() + 0.45)) for p in ax.patches] == [(0, 0), (1, 1)]
+    ax = CALLS["branches"](axes())
+    assert legend(ax) == ["network", "linear system"]
+    network, system = (np.stack([line.get_ydata() for line in ax.lines[i : i + 3]], 1) for i in (0, 3))
+    np.testing.assert_allclose(system - network, np.eye(3), atol=1e-12)  # the same base under both
+    assert [line.get_ydata().tolist() for line in CALLS["hold_curves"](axes()).lines] == [[1, 1], [1, 0.5]]
 
 
 def test_bifurcation_diagram_draws_each_branch_and_event():

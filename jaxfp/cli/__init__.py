@@ -1,4 +1,4 @@
-"""The command line: `python -m jaxfp flip-flop | sine-generator | moving-average | toys | find WEIGHTS.npz`."""
+"""The command line: `python -m jaxfp flip-flop | sine-generator | moving-average | jslds | toys | find WEIGHTS.npz`."""
 
 import argparse
 import sys
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxfp.cli import (
         find,
         flip_flop,
+        jslds,
         moving_average,
         sine_generator,
         toys,
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (flip_flop, sine_generator, moving_average, toys, find):
+    for module in (flip_flop, sine_generator, moving_average, jslds, toys, find):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

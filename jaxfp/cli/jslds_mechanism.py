@@ -57,6 +57,9 @@ class Points(NamedTuple):
     proved: np.ndarray
 
 
+_sample = jax.jit(three_bit_memory.sample_batch, static_argnums=(1, 2))  # op by op, long trials take seconds
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _run(model: jslds.Jslds, params: jslds.JsldsParams, inputs: jax.Array, expansion: Any) -> tuple[Any, ...]:
     both = jax.vmap(lambda u, e: jslds.roll_out(model, params, u, expansion=e))(inputs, expansion)
@@ -76,10 +79,10 @@ def run_trials(network: Network, batch: three_bit_memory.Batch, expansion: Any =
 
     Example:
       >>> from jaxfp.cli import jslds_training
-      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe(n_units=4))
+      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
       >>> config = three_bit_memory.ThreeBitMemoryConfig(n_time=6)
-      >>> run_trials(network, three_bit_memory.sample_batch(jax.random.key(0), config, 2)).outputs.shape
-      (2, 6, 3)
+      >>> run_trials(network, three_bit_memory.sample_batch(jax.random.key(0), config, 4)).outputs.shape
+      (4, 6, 3)
     """
     inputs, targets = (np.asarray(x, np.float64) for x in batch)
     with jax.enable_x64(True):
@@ -127,9 +130,9 @@ def shuffled_error(key: jax.Array, network: Network, batch: three_bit_memory.Bat
 
     Example:
       >>> from jaxfp.cli import jslds_training
-      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe(n_units=4))
+      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
       >>> config = three_bit_memory.ThreeBitMemoryConfig(n_time=6)
-      >>> batch = three_bit_memory.sample_batch(jax.random.key(0), config, 2)
+      >>> batch = three_bit_memory.sample_batch(jax.random.key(0), config, 4)
       >>> shuffled_error(jax.random.key(0), network, batch, run_trials(network, batch).both) > 0
       True
     """
@@ -155,14 +158,14 @@ def hold_curve(
 
     Example:
       >>> from jaxfp.cli import jslds_training
-      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe(n_units=4))
+      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
       >>> len(hold_curve(jax.random.key(0), network, 2, (3, 5))["rnn"])
       2
     """
     n_hold = max(holds)
     n_driven = three_bit_memory.ThreeBitMemoryConfig().n_time
     config = three_bit_memory.ThreeBitMemoryConfig(n_time=n_driven + n_hold, n_hold=n_hold)
-    trials = run_trials(network, three_bit_memory.sample_batch(key, config, n_trials))
+    trials = run_trials(network, _sample(key, config, n_trials))
     at = n_driven - 1 + np.array(holds)
 
     def right(outputs: np.ndarray) -> list[float]:
@@ -214,7 +217,9 @@ def count_by_index(network: Network, points: FixedPoints) -> dict[str, int]:
     Example:
       >>> from jaxfp.cli import jslds_training
       >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
-      >>> count_by_index(network, find_points(jax.random.key(0), network, np.zeros((1, 4)), 32).found)
+      >>> at, zero, one = np.zeros((1, 4)), np.zeros(1), np.ones(1)
+      >>> origin = FixedPoints(at, np.zeros((1, 6)), zero, zero, np.array([FIXED]), one, one, None)
+      >>> count_by_index(network, origin)
       {'0': 1, 'slow': 0}
     """
     fixed = points.status == FIXED
@@ -239,9 +244,10 @@ def baseline_error(network: Network, trials: Trials, points: FixedPoints) -> dic
       >>> from jaxfp.cli import jslds_training
       >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
       >>> config = three_bit_memory.ThreeBitMemoryConfig(n_time=6)
-      >>> trials = run_trials(network, three_bit_memory.sample_batch(jax.random.key(0), config, 2))
-      >>> found = find_points(jax.random.key(0), network, trials.both.hidden, 32).found
-      >>> sorted(baseline_error(network, trials, found))
+      >>> trials = run_trials(network, three_bit_memory.sample_batch(jax.random.key(0), config, 4))
+      >>> at, zero, one = np.zeros((1, 4)), np.zeros(1), np.ones(1)
+      >>> origin = FixedPoints(at, None, zero, zero, np.array([FIXED]), one, one, None)
+      >>> sorted(baseline_error(network, trials, origin))
       ['free_run', 'one_step']
     """
     fixed = points.hidden[points.status == FIXED]
@@ -255,13 +261,82 @@ def baseline_error(network: Network, trials: Trials, points: FixedPoints) -> dic
     }
 
 
-def explain(network: Network, trials: Trials, points: Points) -> dict[str, Any]:
-    """Where the expansion points are, what the modes there are, and which inputs they take up.
+class States(NamedTuple):
+    """Clusters of expansion points and the dynamics at their centers, in silence.
+
+    Attributes:
+      points: (n_points, n_hidden), expansion points, some thousands at most, evenly drawn.
+      clusters: of these.
+      codes: (n_clusters, n_bits), -1 or +1, what the readout says at each center.
+      readout: (n_clusters, n_bits), how loud.
+      eigenvalues: (n_clusters, n_hidden) complex, leading ones first.
+      taken_up: (n_clusters, N_MODES, n_inputs), what the leading modes take up from each line, see `selection`.
+      driven: (n_clusters, n_bits, n_inputs), what each line does to the outputs within a step.
+    """
+
+    points: np.ndarray
+    clusters: switching.Clusters
+    codes: np.ndarray
+    readout: np.ndarray
+    eigenvalues: np.ndarray
+    taken_up: np.ndarray
+    driven: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        """Codes in signs, e.g. "+-+"."""
+        return ["".join("+" if bit > 0 else "-" for bit in code) for code in self.codes]
+
+    @property
+    def flips(self) -> np.ndarray:
+        """(n_clusters, n_inputs) bool, the lines that flip a bit of each code."""
+        return np.asarray(three_bit_memory.flips(jnp.asarray(self.codes)))
+
+
+def find_states(network: Network, trials: Trials) -> States:
+    """Where the expansion points are, and the dynamics there.
 
     Args:
       network: see `Network`.
       trials: at least some hundred.
-      points: of the network in silence.
+
+    Returns:
+      States.
+
+    Example:
+      >>> from jaxfp.cli import jslds_training
+      >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
+      >>> config = three_bit_memory.ThreeBitMemoryConfig(n_time=6)
+      >>> trials = run_trials(network, three_bit_memory.sample_batch(jax.random.key(0), config, 4))
+      >>> set(find_states(network, trials).flips.sum(1).tolist())
+      {3}
+    """
+    expansion = trials.both.expansion[:, N_UNSCORED:].reshape(-1, trials.both.expansion.shape[2])
+    drawn = expansion[np.linspace(0, len(expansion) - 1, min(N_CLUSTERED, len(expansion))).astype(int)]
+    clusters = switching.find_clusters(drawn)
+    w_out, b_out = (np.asarray(x, np.float64) for x in network.params.readout)
+    said = clusters.center[:, : w_out.shape[1]] @ w_out.T + b_out
+    linear = linearization.linearize(
+        network.model.step_fn, network.params.cell, clusters.center, np.zeros(trials.inputs.shape[2])
+    )
+    spectra = modes.spectrum(linear.jacobian)
+    return States(
+        drawn,
+        clusters,
+        np.where(said > 0, 1, -1),
+        said,
+        np.asarray(spectra.eigenvalues),
+        switching.selection(spectra.left, linear.input_jacobian, N_MODES),
+        w_out @ linear.input_jacobian[:, : w_out.shape[1]],
+    )
+
+
+def explain(states: States, points: Points) -> dict[str, Any]:
+    """The numbers of `find_states`, and how far expansion points are from fixed points.
+
+    Args:
+      states: of a network, (n_clusters, ...).
+      points: of the same network in silence.
 
     Returns:
       Dict of numbers, by cluster where a list: sizes, sign codes, spread; smallest |readout| at a center; leading
@@ -271,40 +346,31 @@ def explain(network: Network, trials: Trials, points: Points) -> dict[str, Any]:
     Example:
       >>> from jaxfp.cli import jslds_training
       >>> network = jslds_training.init_network(jax.random.key(0), jslds_training.Recipe("tanh", n_units=4, gain=0.5))
-      >>> trials = run_trials(network, three_bit_memory.sample_batch(
-      ...     jax.random.key(0), three_bit_memory.ThreeBitMemoryConfig(), 8))
-      >>> explain(network, trials, find_points(jax.random.key(0), network, trials.both.hidden, 32))["n_clusters"] > 1
-      True
+      >>> config = three_bit_memory.ThreeBitMemoryConfig(n_time=6)
+      >>> trials = run_trials(network, three_bit_memory.sample_batch(jax.random.key(0), config, 4))
+      >>> at, zero, one = np.zeros((1, 4)), np.zeros(1), np.ones(1)
+      >>> origin = FixedPoints(at, None, zero, zero, np.array([FIXED]), one, one, None)
+      >>> explain(find_states(network, trials), Points(origin, np.array([True])))["distance_to_proved"]["points_used"]
+      1
     """
-    expansion = trials.both.expansion[:, N_UNSCORED:].reshape(-1, trials.both.expansion.shape[2])
-    drawn = expansion[np.linspace(0, len(expansion) - 1, min(N_CLUSTERED, len(expansion))).astype(int)]
-    clusters = switching.find_clusters(drawn)
-    w_out, b_out = (np.asarray(x, np.float64) for x in network.params.readout)
-    said = clusters.center[:, : w_out.shape[1]] @ w_out.T + b_out
-    codes = np.where(said > 0, 1, -1)
-    linear = linearization.linearize(
-        network.model.step_fn, network.params.cell, clusters.center, np.zeros(trials.inputs.shape[2])
-    )
-    spectra = modes.spectrum(linear.jacobian)
-    flips = np.asarray(three_bit_memory.flips(jnp.asarray(codes)))
-    by_modes = switching.selection_ratio(switching.selection(spectra.left, linear.input_jacobian, N_MODES), flips)
-    by_outputs = switching.selection_ratio(w_out @ linear.input_jacobian[:, : w_out.shape[1]], flips)
+    clusters = states.clusters
+    by_modes = switching.selection_ratio(states.taken_up, states.flips)
     proved = points.found.hidden[points.proved]
-    distance, which = switching.nearest_distance(drawn, proved)
-    relative = distance / np.linalg.norm(drawn, axis=1)
+    distance, which = switching.nearest_distance(states.points, proved)
+    relative = distance / np.linalg.norm(states.points, axis=1)
     center_distance, center_which = switching.nearest_distance(clusters.center, proved)
     return {
         "n_clusters": len(clusters.size),
         "cluster_leap": clusters.leap.tolist(),
         "sizes": clusters.size.tolist(),
         "spread": clusters.spread.tolist(),
-        "codes": ["".join("+" if bit > 0 else "-" for bit in code) for code in codes],
-        "n_codes": len(np.unique(codes, axis=0)),
-        "readout_least": float(np.abs(said).min()),
-        "eigenvalues": np.abs(np.asarray(spectra.eigenvalues))[:, :N_MODES].tolist(),
+        "codes": states.names,
+        "n_codes": len(np.unique(states.codes, axis=0)),
+        "readout_least": float(np.abs(states.readout).min()),
+        "eigenvalues": np.abs(states.eigenvalues)[:, :N_MODES].tolist(),
         "selection_least": float(by_modes.min()),
         "selection": by_modes.tolist(),
-        "selection_in_outputs": by_outputs.tolist(),
+        "selection_in_outputs": switching.selection_ratio(states.driven, states.flips).tolist(),
         "n_proved": len(proved),
         "distance_to_proved": {
             "median": float(np.median(distance)),

@@ -100,8 +100,8 @@ def as_network(cell: equations.CellKind, arrays: dict[str, Any]) -> Network:
       ValueError: if arrays are missing or have the wrong shape.
 
     Example:
-      >>> arrays, _ = train_network(0, Recipe(n_units=4, n_steps=1, batch_size=2))
-      >>> as_network("gru", arrays).params.hidden0.shape
+      >>> network = init_network(jax.random.key(0), Recipe(n_units=4))
+      >>> as_network("gru", as_arrays(network.params)).params.hidden0.shape
       (4,)
     """
     missing = sorted(_OTHERS - set(arrays))
@@ -175,9 +175,9 @@ def train_network(seed: int, recipe: Recipe | None = None, **fit: Any) -> tuple[
       Arrays as of `as_network`, float32; and their provenance.
 
     Example:
-      >>> arrays, provenance = train_network(0, Recipe(n_units=4, n_steps=2, batch_size=2))
+      >>> arrays, provenance = train_network(0, Recipe("tanh", n_units=4, n_steps=1, batch_size=2, noise=0.0))
       >>> arrays["w_rec"].shape, provenance["seed"]
-      ((12, 4), 0)
+      ((4, 4), 0)
     """
     recipe = recipe or Recipe()
     seconds = report.stopwatch()

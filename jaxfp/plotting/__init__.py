@@ -1,5 +1,13 @@
 """Figures of results. Each function draws result tuples into the axes given and returns them; none computes."""
 
+from jaxfp.plotting.jslds import (
+    branches,
+    expansion_points,
+    hold_curves,
+    readout_space,
+    selection_map,
+    state_eigenvalues,
+)
 from jaxfp.plotting.planes import phase_plane, saddle_node
 from jaxfp.plotting.points import (
     INDEX_COLORS,
@@ -30,7 +38,8 @@ from jaxfp.plotting.topology import amplitude_sweep, approach, edge_distances, t
 
 __all__ = [
     "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "amplitude_sweep", "approach", "average", "bifurcation_diagram",
-    "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "family_inside_orbits", "frequencies",
-    "multipliers", "orbits", "oscillations", "phase_plane", "q_distribution", "saddle_node", "sheet", "state_space",
+    "branches", "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "expansion_points",
+    "family_inside_orbits", "frequencies", "hold_curves", "multipliers", "orbits", "oscillations", "phase_plane",
+    "q_distribution", "readout_space", "saddle_node", "selection_map", "sheet", "state_eigenvalues", "state_space",
     "taylor", "timescales", "tolerances", "trial", "truth_table", "unstable_manifolds",
 ]  # fmt: skip
