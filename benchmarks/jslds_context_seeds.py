@@ -9,8 +9,9 @@ One recipe for every seed (jaxfp/cli/jslds_context.py) and no retry: what traini
 chosen on other seeds than these. Beside it the baseline: the network alone, from the same seed, without noise, its
 trials predicted one step ahead by the full Taylor expansion about the nearest fixed point of the same context. "proved"
 uses the fixed points that are proved, "spread" the states at which a search ends by the tolerance of Smith et al.
-(2021), which lie close together along the line and predict better. An eigenvalue or a selection counts at the worst of
-1000 expansion points, the first two steps of a trial aside; the medians stand beside it.
+(2021), which lie close together along the line. Eigenvalues and selection count at 1000 expansion points of each
+context, the first two steps of a trial aside. The bar is 99 % of them: in the network that the recipe was chosen on,
+the line ended at sums above 1.7, and of the expansion points there, 0.2 % of all, the leading eigenvalue was 0.9.
 """
 
 import argparse
@@ -46,17 +47,28 @@ def _each(row: dict[str, Any], name: str, part: str) -> list[float]:
     return [context[name][part] for context in row["contexts"].values()]
 
 
+ENOUGH = 0.99
+
+
+def _accurate(row: dict[str, Any]) -> bool:
+    return min(row["r_squared"].values()) > 0.99
+
+
+def _share(row: dict[str, Any], *names: str) -> float:
+    """Of the expansion points where it is as it should be; the least of both contexts and of what is named."""
+    return min(context[name]["share"] for context in row["contexts"].values() for name in names)
+
+
 STATISTICS: seed_runs.Statistics = {
-    "R2 above 0.99, both branches": lambda r: min(r["r_squared"].values()) > 0.99,
-    "leading |eigenvalue| in [0.95, 1.05] at every expansion point, both contexts": lambda r: (
-        min(_each(r, "leading", "least")) >= 0.95 and max(_each(r, "leading", "largest")) <= 1.05
+    "R2 above 0.99, both branches": _accurate,
+    "one |eigenvalue| in [0.95, 1.05] and the next below 0.8, at 99 % of the expansion points of either context": (
+        lambda r: _share(r, "leading", "second") >= ENOUGH
     ),
-    "the second below 0.8 at every one": lambda r: max(_each(r, "second", "largest")) < 0.8,
-    "selection above 10 at every one, of the evidence its context asks for": lambda r: (
-        min(_each(r, "selection", "least")) > 10
+    "selection above 10 of the evidence the context asks for, at 99 %": lambda r: _share(r, "selection") >= ENOUGH,
+    "all three at once": lambda r: _accurate(r) and _share(r, "leading", "second", "selection") >= ENOUGH,
+    "all three at once, at every single point": lambda r: (
+        _accurate(r) and _share(r, "leading", "second", "selection") == 1
     ),
-    "these four at once": lambda r: all(list(STATISTICS.values())[i](r) for i in range(4)),
-    "median selection above 10, both contexts": lambda r: min(_each(r, "selection", "median")) > 10,
     "relative error at most 0.03": lambda r: r["relative_error"] <= 0.03,
     "1.5 times below the baseline's one-step error about proved points": lambda r: (
         r["baseline_over_own"]["proved"] >= 1.5

@@ -21,6 +21,8 @@ from benchmarks import (  # noqa: E402
     flip_flop_seeds,
     force_seeds,
     gemm_floor,
+    jslds_context_seeds,
+    jslds_post_hoc,
     jslds_seeds,
     jslds_speed,
     kill_and_resume,
@@ -103,6 +105,24 @@ def test_flip_flop_bits_stand_beside_the_cube(tmp_path, capsys):
         (
             jslds_seeds,
             ["--n-units", "4", "--n-steps", "1", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
+        ),
+        (jslds_context_seeds, ["--n-units", "4", "--n-steps", "1", "--trials", "16", "--candidates", "4"]),
+        (
+            jslds_post_hoc,
+            [
+                "--n-units",
+                "4",
+                "--n-steps",
+                "1",
+                "--trials",
+                "4",
+                "--candidates",
+                "4",
+                "--fit-steps",
+                "1",
+                "--fit-trials",
+                "4",
+            ],
         ),
     ],
 )

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxfp.cli import jslds_context, jslds_context_mechanism
-from jaxfp.models import jslds
 from jaxfp.tasks import context_integration
 from jaxfp.types import FIXED
 
@@ -71,18 +70,25 @@ def test_one_mode_stays_and_takes_up_what_its_context_asks_for(integrator, trial
         assert context["second"]["largest"] < 1e-6
         assert context["selection"]["least"] == pytest.approx(1 / (1 - SHUT**2), rel=1e-3)
         assert context["taken_up"]["asked"] == pytest.approx(SCALE / 3**0.5, rel=1e-4)
-    # Told the other context the same network takes up the wrong channel: the ratio swaps.
-    swapped = jslds_context_mechanism.explain_context(integrator, trials._replace(context=1 - trials.context))
-    assert max(context["selection"]["least"] for context in swapped.values()) < 1
+        assert [context[name]["share"] for name in ("leading", "second", "selection")] == [1.0, 1.0, 1.0]
+    # With its input lines exchanged it takes up the wrong channel in either context.
+    cell = {**integrator.params.cell, "w_in": integrator.params.cell["w_in"][:, [1, 0, 2, 3]]}
+    wrong = integrator._replace(params=integrator.params._replace(cell=cell))
+    for context in jslds_context_mechanism.explain_context(wrong, trials).values():
+        assert context["selection"]["largest"] < 1
+        assert context["selection"]["share"] == 0
 
 
 def test_each_trial_is_predicted_from_the_points_of_its_context(integrator, trials, line):
-    """The network is nearly linear on either line, and another one on the other."""
+    """The network is nearly linear about either."""
     assert jslds_context_mechanism.point_counts(line) == {"fixed": [1, 1], "proved": [1, 1], "slow": [0, 0]}
     own = jslds_context_mechanism.nearest_point_error(integrator, trials, line.found, line.proved)
     assert own["one_step"] < 1e-3
-    swapped = line.found._replace(inputs=line.found.inputs[:, [0, 1, 3, 2]])
-    other = jslds_context_mechanism.nearest_point_error(integrator, trials, swapped, line.proved)
+    # With the channels exchanged it is worse.
+    moved = trials.does._replace(inputs=trials.does.inputs[:, :, [1, 0, 2, 3]])
+    other = jslds_context_mechanism.nearest_point_error(
+        integrator, trials._replace(does=moved), line.found, line.proved
+    )
     assert other["one_step"] > 100 * own["one_step"]
     lacking = line.proved & (line.found.inputs[:, 2] > 0)
     assert lacking.any()
@@ -99,15 +105,15 @@ def test_points_spread_where_the_search_ends_early(integrator, trials, line):
     assert (line.found.status == FIXED).all()
 
 
-def test_training_moves_every_weight_and_the_standard_network_is_trained_alone():
+def test_training_moves_every_weight():
     small = dataclasses.replace(jslds_context.RECIPE, n_units=4, n_steps=2, batch_size=8, ramp=0.0)
     start = jslds_context.init_network(jax.random.split(jax.random.key(3))[0], small).params
     after = jslds_context.as_network(jslds_context.train_network(3, small)[0]).params
     for leaf, was in zip(jax.tree.leaves(after), jax.tree.leaves(start), strict=True):
         assert np.all(leaf != np.asarray(was))
-    alone = dataclasses.replace(small, strengths=jslds_context.STANDARD.strengths, noise=0.0)
-    standard = jslds_context.as_network(jslds_context.train_network(3, alone)[0]).params
-    for leaf in jax.tree.leaves(standard.expansion):
-        assert not np.any(leaf)
-    assert np.all(np.asarray(standard.cell["w_rec"]) != np.asarray(start.cell["w_rec"]))
-    assert jslds_context.STANDARD.strengths == jslds.Strengths(1.0, 0.0, 0.0, 0.0)
+
+
+def test_the_standard_network_is_trained_alone_and_without_noise():
+    assert jslds_context.STANDARD.strengths.network_alone
+    assert jslds_context.STANDARD.noise == 0
+    assert (jslds_context.STANDARD.n_units, jslds_context.STANDARD.n_steps) == (64, 10_000)

@@ -49,8 +49,8 @@ def as_network(arrays: dict[str, Any]) -> Network:
       ValueError: if arrays are missing or have the wrong shape.
 
     Example:
-      >>> arrays, _ = train_network(0, dataclasses.replace(RECIPE, n_units=4, n_steps=1, batch_size=2))
-      >>> as_network(arrays).model.static_lines
+      >>> start = init_network(jax.random.key(0), dataclasses.replace(RECIPE, n_units=4))
+      >>> as_network(jslds_training.as_arrays(start.params)).model.static_lines
       (2, 3)
     """
     return _in_context(jslds_training.as_network("tanh", arrays))

@@ -20,7 +20,10 @@ from jaxfp.tasks.context_integration import CONTEXT_LINES
 from jaxfp.types import FIXED, FixedPoints
 
 N_SKIPPED = 2
-N_DRAWN = 500  # expansion points of a context that are looked at
+N_DRAWN = 1000  # expansion points of a context that are looked at
+KEPT = (0.95, 1.05)  # where the |eigenvalue| of the one mode that integrates should be
+FORGOTTEN = (0.0, 0.8)  # where the others should be
+SELECTED = (10.0, np.inf)  # how many times more of the evidence asked for it should take up
 EVIDENCE_LINES = (0, 1)
 CONTEXTS = (0, 1)
 SLOW_SPEED = 1e-7  # mean square of F(h) - h a unit, below which Smith et al. (2021) take a point of this task
@@ -120,10 +123,10 @@ def explain_context(network: Network, trials: ContextTrials) -> dict[str, Any]:
       trials: at least some of either context.
 
     Returns:
-      Dict of the contexts, "0" and "1". For each, over expansion points: least, mean and largest of the leading and
-      of the second |eigenvalue|; `selection`, how much more the leading left eigenvector takes up of the evidence that
-      the context asks for than of the other's, least and median; `taken_up`, medians of both; `line`, share of the
-      points' variance along their first principal component.
+      Dict of the contexts, "0" and "1". For each, over expansion points: `leading` and `second` |eigenvalue|, and
+      `selection`, how much more the leading left eigenvector takes up of the evidence that the context asks for than of
+      the other's: least, median, largest, and the share of points where it is as it should be; `taken_up`, medians of
+      both; `line`, share of the points' variance along their first principal component.
 
     Example:
       >>> from jaxfp.cli import jslds_context
@@ -149,9 +152,9 @@ def explain_context(network: Network, trials: ContextTrials) -> dict[str, Any]:
         variance = np.linalg.svd(drawn - drawn.mean(0), compute_uv=False) ** 2
         said[str(context)] = {
             "n_points": len(drawn),
-            "leading": _spread(size[:, 0]),
-            "second": _spread(size[:, 1]),
-            "selection": {"least": float(ratio.min()), "median": float(np.median(ratio))},
+            "leading": _spread(size[:, 0], KEPT),
+            "second": _spread(size[:, 1], FORGOTTEN),
+            "selection": _spread(ratio, SELECTED),
             "taken_up": {
                 "asked": float(np.median(taken_up[:, 0, context])),
                 "other": float(np.median(taken_up[:, 0, 1 - context])),
@@ -161,8 +164,13 @@ def explain_context(network: Network, trials: ContextTrials) -> dict[str, Any]:
     return said
 
 
-def _spread(values: np.ndarray) -> dict[str, float]:
-    return {"least": float(values.min()), "mean": float(values.mean()), "largest": float(values.max())}
+def _spread(values: np.ndarray, wanted: tuple[float, float]) -> dict[str, float]:
+    return {
+        "least": float(values.min()),
+        "median": float(np.median(values)),
+        "largest": float(values.max()),
+        "share": float(np.mean((values >= wanted[0]) & (values <= wanted[1]))),
+    }
 
 
 def _static(context: int, n_inputs: int) -> np.ndarray:
