@@ -241,7 +241,7 @@ def nearest_point_error(
       ['free_run', 'one_step']
     """
     does = trials.does
-    at = points.inputs[used]
+    at = np.asarray(points.inputs)[used]
     if any(not at[:, CONTEXT_LINES[context]].any() for context in CONTEXTS):
         return {"one_step": float("nan"), "free_run": float("nan")}
     static = np.where(np.isin(np.arange(does.inputs.shape[2]), CONTEXT_LINES), does.inputs[:, 0], 0.0)
