@@ -200,6 +200,8 @@ def test_help_lists_every_script(capsys):
         (moving_average_seeds, "moving_average_seeds", 10),
         (sine_generator_seeds, "sine_generator_seeds", 10),
         (sine_generator_seeds, "sine_generator_seeds/n200", 5),
+        (jslds_context_seeds, "jslds_context_seeds", 5),
+        (jslds_post_hoc, "jslds_post_hoc", 5),
     ],
 )
 def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):

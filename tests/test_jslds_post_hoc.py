@@ -10,6 +10,7 @@ import systems
 from jaxfp.models import adapters, equations, jslds, jslds_post_hoc
 
 KEY = jax.random.key(0)
+terms_of = jax.jit(jslds_post_hoc.post_hoc_terms, static_argnums=0)
 
 
 def always_there(params, hidden):
@@ -45,16 +46,16 @@ def test_the_fixed_point_of_an_affine_network_is_found_from_its_states(dtype):
         eps = jnp.finfo(dtype).eps
         # States of size 1 are sums of ten steps: their rounding is that of some tens of operations.
         np.testing.assert_allclose(found.params, wanted, atol=100 * eps)
-        terms = jslds_post_hoc.post_hoc_terms(model, cell, found.params, hidden, inputs)
+        terms = terms_of(model, cell, found.params, hidden, inputs)
         assert terms.approximation < (100 * eps) ** 2
         assert terms.expansion < (100 * eps) ** 2
-        before = jslds_post_hoc.post_hoc_terms(model, cell, expansion, hidden, inputs)
+        before = terms_of(model, cell, expansion, hidden, inputs)
         assert min(before.approximation, before.expansion) > 1e-2  # the check can fail
 
 
 @pytest.fixture(scope="module")
 def given():
-    """A GRU of other people's, its states and inputs."""
+    """A GRU of other people's, its states and inputs: 192 trials to fit to, then 64 others."""
     step_fn, cell = adapters.from_arrays("gru", equations.init_arrays(KEY, "gru", 6, 3, gain=1.5))
     cell = jax.tree.map(jnp.asarray, cell)
     expand_fn, expansion = jslds.build_expansion(6)
@@ -67,13 +68,14 @@ def given():
 def test_terms_are_those_of_the_co_trained_loss(given):
     """From one start, on the network's own states."""
     model, cell, expansion, hidden, inputs = given
-    same = states_of(model.step_fn, cell, jnp.broadcast_to(hidden[:1, 0], (4, 6)), inputs[:4])
+    inputs = inputs[192:]
+    same = states_of(model.step_fn, cell, jnp.broadcast_to(hidden[:1, 0], (64, 6)), inputs)
     params = jslds.JsldsParams(cell, expansion, (jnp.ones((1, 6)), jnp.zeros(1)), hidden[0, 0])
-    wanted = jslds.loss_terms(model, params, inputs[:4], jnp.zeros((4, 8, 1)), lambda said, target: jnp.mean(said))
-    terms = jslds_post_hoc.post_hoc_terms(model, cell, expansion, same, inputs[:4])
+    wanted = jslds.loss_terms(model, params, inputs, jnp.zeros((64, 8, 1)), lambda said, target: jnp.mean(said))
+    terms = terms_of(model, cell, expansion, same, inputs)
     np.testing.assert_allclose(terms.approximation, wanted.approximation, rtol=1e-5)
     np.testing.assert_allclose(terms.expansion, wanted.expansion, rtol=1e-5)
-    moved = jslds_post_hoc.post_hoc_terms(model, cell, expansion, same.at[:, 1:].add(1.0), inputs[:4])
+    moved = terms_of(model, cell, expansion, same.at[:, 1:].add(1.0), inputs)
     assert moved.approximation > 2 * terms.approximation  # the states that count are those given
 
 
@@ -89,8 +91,7 @@ def test_only_the_expansion_network_is_trained_and_other_trials_gain(given):
     assert jax.tree.structure(found.params) == jax.tree.structure(expansion)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(found.params))  # all were 0
     at_first, at_last = (
-        jslds_post_hoc.post_hoc_terms(model, cell, weights, hidden[192:], inputs[192:])
-        for weights in (expansion, found.params)
+        terms_of(model, cell, weights, hidden[192:], inputs[192:]) for weights in (expansion, found.params)
     )
     assert at_last.approximation < at_first.approximation / 3
     assert at_last.expansion < at_first.expansion

@@ -236,8 +236,9 @@ def nearest_point_error(
       >>> network = jslds_context.init_network(jax.random.key(0), jslds_context.Recipe("tanh", n_units=4, gain=0.5))
       >>> config = context_integration.ContextIntegrationConfig(n_time=6)
       >>> trials = run_context_trials(network, context_integration.sample_batch(jax.random.key(0), config, 8))
-      >>> found, proved = find_line_points(jax.random.key(0), network, trials, 16)
-      >>> sorted(nearest_point_error(network, trials, found, proved))
+      >>> points = FixedPoints(*[None] * len(FixedPoints._fields))
+      >>> points = points._replace(hidden=np.zeros((2, 4)), inputs=np.eye(4)[[2, 3]])
+      >>> sorted(nearest_point_error(network, trials, points, np.ones(2, bool)))
       ['free_run', 'one_step']
     """
     does = trials.does
