@@ -21,6 +21,8 @@ from benchmarks import (  # noqa: E402
     flip_flop_seeds,
     force_seeds,
     gemm_floor,
+    jslds_context_seeds,
+    jslds_post_hoc,
     jslds_seeds,
     jslds_speed,
     kill_and_resume,
@@ -112,6 +114,24 @@ def _at_rest(key, network, hidden, n_candidates):
             jslds_seeds,
             ["--n-units", "4", "--n-steps", "1", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
         ),
+        (jslds_context_seeds, ["--n-units", "4", "--n-steps", "1", "--trials", "16", "--candidates", "4"]),
+        (
+            jslds_post_hoc,
+            [
+                "--n-units",
+                "4",
+                "--n-steps",
+                "1",
+                "--trials",
+                "4",
+                "--candidates",
+                "4",
+                "--fit-steps",
+                "1",
+                "--fit-trials",
+                "4",
+            ],
+        ),
     ],
 )
 def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys, monkeypatch):
@@ -190,6 +210,8 @@ def test_help_lists_every_script(capsys):
         (moving_average_seeds, "moving_average_seeds", 10),
         (sine_generator_seeds, "sine_generator_seeds", 10),
         (sine_generator_seeds, "sine_generator_seeds/n200", 5),
+        (jslds_context_seeds, "jslds_context_seeds", 5),
+        (jslds_post_hoc, "jslds_post_hoc", 5),
     ],
 )
 def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):

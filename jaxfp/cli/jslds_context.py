@@ -1,0 +1,144 @@
+"""Context integration with a switching linear system: how both are trained together.
+
+Tanh units; u* is the context, so that each context has expansion points of its own. Adam with cosine decay, gradient
+norm clipped to 10, fresh trials in every update; the same Gaussian noise on the state of both branches after every
+step; lam_e and lam_a grow from 0 over the first tenth of the updates.
+
+Noise costs accuracy and buys the mechanism: it makes the network forget what is off its line of fixed points, so that
+one mode is left beside the others. `STANDARD` is the network alone, without noise: the baseline of Smith et al. (2021).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfp import io
+from jaxfp.cli import jslds_training, report
+from jaxfp.cli.jslds_training import Network, Recipe, Training
+from jaxfp.models import adapters, equations, jslds, train
+from jaxfp.tasks import context_integration
+from jaxfp.tasks.context_integration import CONTEXT_LINES, ContextIntegrationConfig
+
+N_INPUTS = 4
+RECIPE = Recipe(
+    cell="tanh",
+    n_units=64,
+    strengths=jslds.Strengths(lam_rnn=1.0, lam_jslds=1.0, lam_e=100.0, lam_a=10.0, l2=1e-5),
+    noise=0.1,
+    sparse_fraction=0.0,
+    learning_rate=3e-3,
+    n_steps=10_000,
+)
+STANDARD = dataclasses.replace(RECIPE, strengths=jslds_training.ALONE, noise=0.0)
+
+
+def as_network(arrays: dict[str, Any]) -> Network:
+    """Arrays of a file as a network of tanh units that is expanded in its context.
+
+    Args:
+      arrays: see `jslds_training.as_network`.
+
+    Returns:
+      Network.
+
+    Raises:
+      ValueError: if arrays are missing or have the wrong shape.
+
+    Example:
+      >>> start = init_network(jax.random.key(0), dataclasses.replace(RECIPE, n_units=4))
+      >>> as_network(jslds_training.as_arrays(start.params)).model.static_lines
+      (2, 3)
+    """
+    return _in_context(jslds_training.as_network("tanh", arrays))
+
+
+def _in_context(network: Network) -> Network:
+    return network._replace(model=dataclasses.replace(network.model, static_lines=CONTEXT_LINES))
+
+
+def init_network(key: jax.Array, recipe: Recipe) -> Network:
+    """A network to begin training with, biases 0.
+
+    Args:
+      key: typed PRNG key.
+      recipe: number of units and gain.
+
+    Returns:
+      Network.
+
+    Example:
+      >>> init_network(jax.random.key(0), dataclasses.replace(RECIPE, n_units=4)).params.readout[0].shape
+      (1, 4)
+    """
+    key_cell, key_rest = jax.random.split(key)
+    arrays = equations.init_arrays(key_cell, "tanh", recipe.n_units, N_INPUTS, gain=recipe.gain)
+    step_fn, weights = adapters.from_arrays("tanh", arrays)
+    expand_fn, expansion = jslds.build_expansion(recipe.n_units)
+    params = jslds.init_params(key_rest, weights, expansion, 1, recipe.n_units)
+    return _in_context(Network(jslds.Jslds(step_fn, expand_fn), jax.tree.map(jnp.asarray, params)))
+
+
+def train_network(seed: int, recipe: Recipe = RECIPE, **fit: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Train from scratch.
+
+    Args:
+      seed: of weights, data and noise.
+      recipe: how, of tanh units.
+      **fit: passed to `train.fit`: progress, checkpoint.
+
+    Returns:
+      Arrays as of `as_network`, float32; and their provenance.
+
+    Example:
+      >>> arrays, provenance = train_network(0, dataclasses.replace(RECIPE, n_units=4, n_steps=2, batch_size=2))
+      >>> arrays["w_in"].shape, provenance["seed"]
+      ((4, 4), 0)
+    """
+    seconds = report.stopwatch()
+    key_start, key_train = jax.random.split(jax.random.key(seed))
+    network = init_network(key_start, recipe)
+    start = Training(network.params, jnp.zeros(()))
+    optimizer = jslds_training.optimizer_of(recipe)
+    result = train.fit(key_train, loss_of(network.model, recipe), start, optimizer, recipe.n_steps, **fit)
+    provenance = {
+        "task": "context integration",
+        "cell": "tanh",
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "final_loss": float(np.mean(result.losses[-50:])),
+        "seconds": seconds(),
+        **io.environment(),
+    }
+    return jslds_training.as_arrays(result.params.weights), provenance
+
+
+@functools.lru_cache
+def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
+    """The loss that `train.fit` minimises; one function for each recipe, so that a second seed compiles nothing.
+
+    Args:
+      model: functions of the network.
+      recipe: how it is trained.
+
+    Returns:
+      `(training, key) -> loss`, of a `Training`.
+    """
+    config = ContextIntegrationConfig()
+
+    def loss(training: Training, key: jax.Array) -> jax.Array:
+        key_trials, key_noise = jax.random.split(key)
+        inputs, targets, _ = context_integration.sample_batch(key_trials, config, recipe.batch_size)
+        shape = (recipe.batch_size, config.n_time, recipe.n_units)
+        noise = recipe.noise * jax.random.normal(key_noise, shape) if recipe.noise else None
+        if recipe.strengths.network_alone:
+            alone = jslds.network_loss(model, training.weights, inputs, targets, context_integration.loss, noise)
+            return recipe.strengths.lam_rnn * alone
+        ramp = jnp.minimum(jax.lax.stop_gradient(training.clock) / max(recipe.ramp * recipe.n_steps, 1), 1.0)
+        terms = jslds.loss_terms(model, training.weights, inputs, targets, context_integration.loss, noise)
+        return jslds.total_loss(terms, recipe.strengths, ramp)
+
+    return loss
