@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 import jaxfp
 from jaxfp.analysis import arrivals, topology
@@ -337,18 +338,21 @@ def test_two_samples_that_end_alike_are_one_row():
     assert (graph.source.tolist(), graph.fraction.tolist(), graph.n_starts.tolist()) == ([0], [1.0], [2])
 
 
-def test_marginal_eigenvalues_beside_an_unstable_one():
-    """A rotated matrix with 2 and a Jordan block of 1, which rounding scatters over the border while it is sorted."""
-    rng = np.random.default_rng(0)
-    for n in rng.integers(3, 12, size=300):
-        block = np.diag(rng.uniform(-0.5, 0.5, n))
-        width = int(rng.integers(1, n))
-        block[0, 0] = 2
-        value = 1 + rng.choice([0, 1e-15, -1e-15, 1e-12, 1e-9])
-        block[1 : 1 + width, 1 : 1 + width] = value * np.eye(width) + rng.choice([0, 1, 100]) * np.eye(width, k=1)
-        turn = np.eye(n) + 0.3 * rng.normal(size=(n, n))
-        ways = topology._directions(turn @ block @ np.linalg.inv(turn), "map", 8, jax.random.key(0))
-        assert len(ways) in (2, 8)
+def test_marginal_eigenvalues_beside_an_unstable_one(monkeypatch):
+    """Then LAPACK may refuse to sort, as one went over the border on the way: only what is surely beyond it counts."""
+    # Seen about once in a thousand rotated matrices with 2 and a Jordan block of 1.
+    whole, calls = scipy.linalg.schur, []
+
+    def refusing(*arguments, **named):
+        calls.append(named)
+        if len(calls) == 1:
+            raise np.linalg.LinAlgError("Leading eigenvalues do not satisfy sort condition.")
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(scipy.linalg, "schur", refusing)
+    ways = topology._directions(np.diag([0.5, 1 + 1e-15, 2.0]), "map", 8, jax.random.key(0))
+    assert len(calls) == 2
+    np.testing.assert_allclose(np.abs(ways), [[0, 0, 1], [0, 0, 1]], atol=1e-15)
 
 
 def test_the_cube_of_a_trained_memory(tanh_network, tanh_analysis):
