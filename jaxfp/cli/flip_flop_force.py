@@ -30,7 +30,7 @@ from jaxfp.types import FIXED, FixedPoints, StepFn
 
 N_UNITS = 250
 N_PULSE = 10  # steps of a pulse
-N_CANDIDATES = 512
+N_CANDIDATES = 128
 _N_WARM, _N_PULSED = 1000, 2000  # steps with pulses: on the way from a random state to the memories; scored
 _N_HOLD = 1000  # silent steps after which memories are counted
 
