@@ -104,6 +104,17 @@ def _at_rest(key, network, hidden, n_candidates):
     return jslds_seeds.jslds_mechanism.Points(found, one > 0)
 
 
+def _untrained(folder):
+    """Weights of seed 3 that are there already, so that none are trained: tests/test_jslds_job.py and others train."""
+    folder.mkdir()
+    recipe = jslds_seeds.jslds_training.Recipe(n_units=4)
+    network = jslds_seeds.jslds_training.init_network(jax.random.key(0), recipe)
+    for name in ("jslds", "standard"):
+        arrays = jslds_seeds.jslds_training.as_arrays(network.params)
+        io.save(folder / f"{name}_3.npz", arrays, {"seconds": 0.5})
+    return folder
+
+
 @pytest.mark.parametrize(
     ("script", "sizes"),
     [
@@ -112,7 +123,7 @@ def _at_rest(key, network, hidden, n_candidates):
         (moving_average_seeds, ["--cell", "tanh", "--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
         (
             jslds_seeds,
-            ["--n-units", "4", "--n-steps", "1", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
+            ["--n-units", "4", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
         ),
         (jslds_context_seeds, ["--n-units", "4", "--n-steps", "1", "--trials", "16", "--candidates", "4"]),
         (
@@ -136,8 +147,9 @@ def _at_rest(key, network, hidden, n_candidates):
 )
 def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_path, capsys, monkeypatch):
     """Each run has its JSON, a seed that was not run stands in the table as such, and a second call repeats nothing."""
-    if script is jslds_seeds:  # two searches would take half a minute of compilation; tests/test_jslds_job.py searches
+    if script is jslds_seeds:  # compiling two searches takes half a minute; tests/test_jslds_job.py searches
         monkeypatch.setattr(jslds_seeds.jslds_mechanism, "find_points", _at_rest)
+        sizes = [*sizes, "--weights", str(_untrained(tmp_path / "weights"))]
     command = ["--seeds", "2", "3", "--run", "3", *sizes, "--out", str(tmp_path)]
     script.main(command)
     said = json.loads((tmp_path / "3.json").read_text())

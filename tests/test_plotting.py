@@ -253,6 +253,16 @@ CALLS = {
     "q_distribution": lambda ax=None: plotting.q_distribution(points_at(CUBE), np.ones(3), ax),
     "discovery": lambda ax=None: plotting.discovery(completeness.audit(points_at(CUBE[:1]), np.eye(N)[None] / 2), ax),
     "trial": lambda ax=None: plotting.trial(np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 2)), ax),
+    "readout_space": lambda ax=None: plotting.readout_space(np.zeros((2, 5, 3)), np.ones((2, 5, 3)), ax),
+    "expansion_points": lambda ax=None: plotting.expansion_points(
+        CUBE, [0, 1, 1, 1, 1], "+-", CUBE[:3], [0, 0, 1], PROJECTION, ax
+    ),
+    "branches": lambda ax=None: plotting.branches({"network": np.eye(3), "linear system": 2 * np.eye(3)}, ax),
+    "state_eigenvalues": lambda ax=None: plotting.state_eigenvalues([[0.5, 0.1j], [0.9, 0.2]], ["+", "-"], ax),
+    "selection_map": lambda ax=None: plotting.selection_map(
+        [[1.0, 0.1], [0.2, 2.0]], [[True, False], [False, True]], ["-", "+"], ["1-", "1+"], ax
+    ),
+    "hold_curves": lambda ax=None: plotting.hold_curves([10, 100], {"network": [1, 1], "linear system": [1, 0.5]}, ax),
     "oscillations": lambda ax=None: plotting.oscillations(np.sin(np.arange(50))[None], [0.5], [1.0], 1.0, ax),
     "orbits": lambda ax=None: plotting.orbits(
         [np.eye(N)], np.zeros((1, N)), np.eye(N)[None, :2], [0.1], (np.zeros(N), np.eye(N)[:3]), ax
@@ -277,16 +287,6 @@ CALLS = {
     "approach": lambda ax=None: plotting.approach([[0.1, 0.01, np.nan]], [[1.0, 0.3, np.nan]], ax),
     "phase_plane": plane,
     "saddle_node": node_and_saddle,
-    "readout_space": lambda ax=None: plotting.readout_space(np.zeros((2, 5, 3)), np.ones((2, 5, 3)), ax),
-    "expansion_points": lambda ax=None: plotting.expansion_points(
-        CUBE, [0, 1, 1, 1, 1], "+-", CUBE[:3], [0, 0, 1], PROJECTION, ax
-    ),
-    "branches": lambda ax=None: plotting.branches({"network": np.eye(3), "linear system": 2 * np.eye(3)}, ax),
-    "state_eigenvalues": lambda ax=None: plotting.state_eigenvalues([[0.5, 0.1j], [0.9, 0.2]], ["+", "-"], ax),
-    "selection_map": lambda ax=None: plotting.selection_map(
-        [[1.0, 0.1], [0.2, 2.0]], [[True, False], [False, True]], ["-", "+"], ["1-", "1+"], ax
-    ),
-    "hold_curves": lambda ax=None: plotting.hold_curves([10, 100], {"network": [1, 1], "linear system": [1, 0.5]}, ax),
     "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
 }
 

@@ -170,8 +170,8 @@ def selection_map(strength: Any, wanted: Any, states: Sequence[str], lines: Sequ
     Args:
       strength: (n_states, n_lines).
       wanted: (n_states, n_lines) bool, framed: the lines that the task wants taken up there.
-      states: names.
-      lines: names.
+      states: (n_states,) names.
+      lines: (n_lines,) names.
       ax: axes to draw into; new ones by default.
 
     Returns:
