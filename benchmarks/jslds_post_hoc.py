@@ -98,10 +98,11 @@ def one_run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     baseline = jslds_mechanism.baseline_error(network, trials, points.found)
     free = jslds_mechanism.behaviour(jslds_mechanism.run_trials(fit(keys[1], network, 0.0, arguments), batch))
     after = jslds_training.as_arrays(fitted.params)
+    explained = jslds_mechanism.explain(jslds_mechanism.find_states(fitted, trials), points)
     return {
         **does,
         "shuffled_over_own": shuffled / does["relative_error"],
-        **{name: said for name, said in jslds_mechanism.explain(fitted, trials, points).items() if name in EXPLAINED},
+        **{name: said for name, said in explained.items() if name in EXPLAINED},
         "baseline": baseline,
         "baseline_over_own": {name: error / does["relative_error"] for name, error in baseline.items()},
         "free_points": {name: free[name] for name in ("relative_error", "residual")},

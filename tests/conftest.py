@@ -11,11 +11,22 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
+import pathlib
+
 import jax
 import pytest
 
 from jaxfp import io
 from jaxfp.cli import flip_flop
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Programs are dropped in time: each takes memory mappings, and a process on Linux has 65,530."""
+    yield
+    mappings = pathlib.Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

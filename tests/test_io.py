@@ -246,7 +246,7 @@ def test_packaged_networks_say_where_they_come_from(cell, n_units, rows):
 
 
 def test_unknown_packaged_network():
-    with pytest.raises(ValueError, match=r"packaged weights are \['flip_flop_gru', .*\], got '\.\./io'"):
+    with pytest.raises(ValueError, match=r"packaged weights are \['flip_flop_force', .*\], got '\.\./io'"):
         io.load_packaged("../io")
 
 
