@@ -7,17 +7,32 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
-# The command line, run in a process of its own, would fill the cache folder of whoever runs the tests.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# XLA takes programs that it reads back for those of another machine, at length (jaxfp/cli/cache.py).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pathlib
+import tempfile
 
 import jax
 import pytest
 
 from jaxfp import io
 from jaxfp.cli import flip_flop
+
+
+def pytest_configure(config):
+    """One store of compiled programs for all processes of this run: its workers, its command lines, its notebooks.
+
+    It is the run's own: whoever runs the tests keeps the cache folder as it was, and nothing of another commit is read.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # of a worker, made by the process that started it
+        return
+    store = tempfile.TemporaryDirectory(prefix="jaxfp_programs_")
+    config.add_cleanup(store.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = store.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", store.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture(scope="module", autouse=True)
