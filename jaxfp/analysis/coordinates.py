@@ -25,7 +25,7 @@ from jaxfp.types import Array, Kind, Params, StepFn
 _GAP = 3.0
 _AT_REST = 1e-3  # of the fastest rate: slower modes are told apart no more
 _THIN = 0.02  # of the largest deviation: what is less is no spread
-_N_SEARCH = 12  # Gauss-Newton steps for the nearest place
+_N_SEARCH = 20  # steps for the nearest place
 
 
 class Projection(NamedTuple):
@@ -107,13 +107,18 @@ def project(line: Line, states: Array) -> Projection:
     if line.closed:  # once around
         along, hidden, tangent = np.append(along, line.length), np.r_[hidden, hidden[:1]], np.r_[tangent, tangent[:1]]
     course = CubicHermiteSpline(along, hidden, tangent)
-    way = course.derivative()
+    way, bend = course.derivative(), course.derivative(2)
     distance = np.square(hidden).sum(1) - 2 * states @ hidden.T  # up to that of the state, which is the same for all
     s = along[distance.argmin(1)]
+    low, high = s - along[1], s + along[1]
     for _ in range(_N_SEARCH):
-        slope = way(s)
-        s = s + ((states - course(s)) * slope).sum(1) / np.square(slope).sum(1)
-        s = s % line.length if line.closed else np.clip(s, 0, line.length)
+        at = s % line.length if line.closed else s
+        slope, away = way(at), states - course(at)
+        square = np.square(slope).sum(1)
+        # Newton's method where the distance is convex; steps of Gauss and Newton, made shorter, elsewhere
+        s = s + (away * slope).sum(1) / np.maximum(square - (away * bend(at)).sum(1), square / 4)
+        s = np.clip(s, low, high) if line.closed else np.clip(s, np.maximum(low, 0), np.minimum(high, line.length))
+    s = s % line.length if line.closed else s
     nearest = course(s)
     theta = 2 * np.pi * s / line.length if line.closed else 2 * s / line.length - 1
     return Projection(theta, s, np.linalg.norm(states - nearest, axis=1), nearest)

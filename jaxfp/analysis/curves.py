@@ -2,8 +2,9 @@
 
 From h with tangent t and curvature c a step of length a predicts h + a t + a^2/2 c, and `slow_spaces.correct` puts it
 back on the manifold in the plane across the predicted tangent. Where the state drifts the slow mode is not quite the
-tangent: by how much the last chord was off the mean of its two modes is added to the next. A step is believed if what was corrected is no more than
-a tenth of it and the tangent turns by less than 26 degrees; else it is halved. The curve ends
+tangent: by how much the last chord was off the mean of its two modes is added to the next. A step is believed if what
+was corrected is no more than a tenth of it and the tangent turns by less than 26 degrees; else it is halved. The curve
+ends
 
     "points"    where none of the given points lies ahead, within 45 degrees of the tangent, any more
     "speed"     where ||r|| exceeds a bound

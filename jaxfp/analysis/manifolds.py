@@ -82,7 +82,7 @@ def trace_line(
     with jax.enable_x64(True):
         field = slow_spaces.field_of(step_fn, params, drive, kind)
         eps = slow_spaces.precision_of(step_fn, params, points[0], drive)
-        extent = 2 * float(np.linalg.norm(points - points.mean(0), axis=1).max()) + 2 * beyond
+        extent = 2 * float(np.linalg.norm(points - points.mean(0), axis=1).max()) or 2 * beyond
         start = slowest_place(field, points, extent, 1)
         if start is None:
             return lines.nothing(points.shape[1], ("lost", "lost"), drive, kind)
