@@ -207,7 +207,7 @@ def test_curved_line_has_its_own_tangent(d, k):
     order = (4 * d / k) ** 2
     np.testing.assert_allclose(z[:, 1], np.sin(2 * z[:, 0]), atol=1e-10 + order)
     assert ((line.tangent @ TURN)[:, :2] * tangent).sum(1).min() > 1 - 1e-12 - order
-    np.testing.assert_allclose(line.drift, d, atol=1e-9 + order)
+    np.testing.assert_allclose(line.drift, d, atol=1e-9 + 1e-6 * abs(d) + order)  # the tangent is a spline
     bent = 4 * np.abs(np.sin(2 * z[:, 0])) / (1 + slope**2) ** 1.5
     np.testing.assert_allclose(line.curvature, bent, atol=0.02 * bent.max())  # a cubic through 65 samples
     length = quad(lambda x: np.sqrt(1 + 4 * np.cos(2 * x) ** 2), *z[[0, -1], 0])[0]

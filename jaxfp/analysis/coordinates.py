@@ -97,12 +97,10 @@ def project(line: Line, states: Array) -> Projection:
       >>> place.theta.round(9).tolist(), place.distance.round(9).tolist()
       ([0.5], [3.0])
     """
+    _check_line(line)
     states = arguments.as_numpy("states", states, "(n_states, n_hidden)").astype(np.float64)
-    if states.ndim != 2 or states.shape[1] != line.hidden.shape[1] or not len(line.hidden):
-        raise ValueError(
-            f"states must be (n_states, {line.hidden.shape[1]}) and the line one of at least a point, got "
-            f"{states.shape} and {len(line.hidden)} points."
-        )
+    if states.ndim != 2 or states.shape[1] != line.hidden.shape[1]:
+        raise ValueError(f"states must be (n_states, {line.hidden.shape[1]}), as the line is, got {states.shape}.")
     along, hidden, tangent = line.arc_length, line.hidden, line.tangent
     if line.closed:  # once around
         along, hidden, tangent = np.append(along, line.length), np.r_[hidden, hidden[:1]], np.r_[tangent, tangent[:1]]
@@ -152,6 +150,9 @@ def alignment(
       >>> found.readout.ravel().round(9).tolist(), found.selection[0].round(9).tolist()
       ([0.6, 0.6, 0.6], [1.0, 0.0])
     """
+    _check_line(line)
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
     n, seen, selection, selected = line.hidden.shape[1], None, None, None
     if readout is not None:
         weights = np.atleast_2d(arguments.as_numpy("readout", readout, "(n_hidden,) or (n_outputs, n_hidden)"))
@@ -205,8 +206,8 @@ def dimension(
       >>> dimension(lambda p, h, u: p * h, np.array([1.0, 1.0, 0.5]), sheet).value
       2
     """
-    dynamics.check_kind(kind)
     arguments.check_host(params, hidden, inputs)
+    dynamics.check_kind(kind)
     arguments.check_count("n_neighbors", n_neighbors)
     points = arguments.as_numpy("hidden", hidden, "(n_points, n_hidden)", floating=True)
     if points.ndim != 2 or not points.size:
@@ -219,6 +220,11 @@ def dimension(
     spectral, local = by_modes[:, 0].astype(int), by_place[:, 0].astype(int)
     value = min(int(np.median(spectral)), int(np.median(local)))
     return Dimension(spectral, by_modes[:, 1], local, by_place[:, 1], value)
+
+
+def _check_line(line: Line) -> None:
+    if not isinstance(line, Line) or not len(line.hidden):
+        raise ValueError(f"line must be a Line of trace_line, with points, got {arguments.came(line)}.")
 
 
 def _slow_modes(jacobian: np.ndarray, eps: float, kind: Kind) -> tuple[int, float]:

@@ -73,7 +73,9 @@ def trace_line(
     points, drive, direction = check_points(step_fn, params, hidden, inputs, toward)
     dynamics.check_kind(kind)
     arguments.check_number("dt", dt, positive=True)
-    arguments.check_count("n_points", n_points, least=3)
+    arguments.check_count("n_points", n_points)
+    if n_points < 3:
+        raise ValueError(f"n_points must be 3 or more, got {n_points}.")
     arguments.check_count("max_samples", max_samples)
     arguments.check_number("beyond", beyond)
     for name, value in (("step", step), ("max_speed", max_speed)):
