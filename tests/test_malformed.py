@@ -102,7 +102,7 @@ KRYLOV = {"n_vectors": (8, COUNT | {"None": None}), "damping": (0.01, POSITIVE)}
 SLOW_POINTS = {
     "step_fn": (systems.affine, STEP | DRAWN),
     "params": (AFFINE, PARAMS | {"NaN within": AFFINE | {"A": np.full((2, 2), np.nan)}}),
-    "hidden": (np.zeros((3, 2)), CANDIDATES | {"NaNs": np.full((3, 2), np.nan)}),
+    "hidden": (np.zeros((3, 2)), but(CANDIDATES, "more") | {"NaNs": np.full((3, 2), np.nan)}),
     "inputs": (np.zeros(1), INPUTS | {"NaNs": np.full(1, np.nan), "one each": np.zeros((3, 1))}),
     "dt": (1.0, POSITIVE),
     "step": (None, but(POSITIVE, "None")),
@@ -368,7 +368,7 @@ FUNCTIONS = {
         "n_points": (5, COUNT | {"None": None, "two": 2}),
         "max_speed": (None, but(POSITIVE, "None")),
         "beyond": (0.0, NUMBER),
-        "toward": (None, but(AXES, "None")),
+        "toward": (None, but(AXES, "None", "integers")),
         "max_samples": (9, COUNT | {"None": None}),
     },
     "trace_plane": SLOW_POINTS | {
@@ -385,7 +385,7 @@ FUNCTIONS = {
         "step_fn": (systems.affine, STEP),
         "params": (AFFINE, PARAMS),
         "line": (LINE, THINGS | {"array": np.zeros((3, 2)), "none": NO_LINE}),
-        "readout": (None, but(AXES, "None")),
+        "readout": (None, but(AXES, "None", "integers")),
         "probes": (None, but(THINGS, "None") | {"flat": np.zeros(1), "wide": np.zeros((3, 2)), "texts": [["a"]]}),
     },
     "find_cycles": {

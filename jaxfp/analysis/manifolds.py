@@ -34,8 +34,8 @@ def trace_line(
 ) -> Line:
     """Trace the slow line or ring that slow points lie along.
 
-    A host function: NumPy in, NumPy out, float64 whatever the caller's x64 setting. Each step takes dense algebra: some
-    seconds at 128 units, minutes at 512.
+    A host function: NumPy in, NumPy out, float64 whatever the caller's x64 setting. Each step takes dense algebra:
+    seconds at 128 units, half a minute at 512.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`, one time step; or the vector field of a flow.
