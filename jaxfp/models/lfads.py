@@ -1,8 +1,8 @@
 """LFADS-JSLDS on spike counts of your own: `fit_lfads` trains, `infer` says what lies behind the spikes.
 
-The equations stand in `lfads_model`, the loss in `lfads_losses`. Training is Adam with cosine decay on trials drawn with
-replacement; the divergences count little at first, so that the likelihood shapes the generator before the priors do:
-their strength grows from `kl_least` to 1 between the updates of `kl_warm_up`.
+The equations stand in `lfads_model`, the loss in `lfads_losses`. Training is Adam with cosine decay on trials drawn
+with replacement; the divergences count little at first, so that the likelihood shapes the generator before the priors
+do: their strength grows from `kl_least` to 1 between the updates of `kl_warm_up`.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ class Recipe:
     strengths: jslds.Strengths = dataclasses.field(default_factory=lambda: jslds.Strengths(lam_rnn=1.0, l2=2e-5))
     dropout: float = 0.02
     kl_least: float = 0.01
-    kl_warm_up: tuple[int, int] = (500, 1000)
+    kl_warm_up: tuple[int, int] = (250, 500)
     learning_rate: float = 5e-3
     clip: float = 200.0
     batch_size: int = 64
-    n_steps: int = 4000
+    n_steps: int = 2000
 
 
 class Training(NamedTuple):
@@ -65,7 +65,7 @@ class LfadsFit(NamedTuple):
     Attributes:
       model: functions.
       params: weights.
-      losses: (n_steps,), nats a trial, without the log k! of no trial: see `lfads_losses`.
+      losses: (n_steps,), nats a trial, see `lfads_losses`.
     """
 
     model: Lfads
@@ -155,13 +155,28 @@ def fit_lfads(key: jax.Array, spikes: Any, recipe: Recipe | None = None, **fit: 
     counts = check_spikes(spikes)
     key_start, key_train = jax.random.split(key)
     model, params = build_lfads(key_start, counts.shape[2], recipe.config)
-    # half a spike more, so that a silent neuron has a finite log-rate
-    mean_counts = (counts.sum((0, 1)) + 0.5) / (counts.shape[0] * counts.shape[1])
-    params = params._replace(log_rates=(params.log_rates[0], jnp.log(jnp.asarray(mean_counts, jnp.float32))))
+    bias = jnp.log(jnp.asarray(mean_counts(counts), jnp.float32))
+    params = params._replace(log_rates=(params.log_rates[0], bias))
     start = Training(params, jnp.zeros(()))
-    result = train.fit(key_train, loss_of(model, recipe, _Data(counts)), start, optimizer_of(recipe), recipe.n_steps,
+    result = train.fit(key_train, loss_of(model, recipe, counts), start, optimizer_of(recipe), recipe.n_steps,
                        **fit)  # fmt: skip
     return LfadsFit(model, result.params.weights, result.losses)
+
+
+def mean_counts(counts: np.ndarray) -> np.ndarray:
+    """Mean count a bin of each neuron, as if it had fired half a spike more: a silent neuron has a finite log-rate.
+
+    Args:
+      counts: (n_trials, n_time, n_neurons), of `check_spikes`.
+
+    Returns:
+      (n_neurons,).
+
+    Example:
+      >>> mean_counts(np.array([[[0, 1], [0, 3]]])).tolist()
+      [0.25, 2.25]
+    """
+    return (counts.sum((0, 1)) + 0.5) / (counts.shape[0] * counts.shape[1])
 
 
 def _check_recipe(recipe: Recipe) -> None:
@@ -177,28 +192,20 @@ def _check_recipe(recipe: Recipe) -> None:
         raise ValueError(f"dropout must be 0 or more and less than 1, got {recipe.dropout}.")
 
 
-class _Data:
-    """Counts, known by themselves and not by their values, so that a function of them can be kept."""
-
-    def __init__(self, counts: np.ndarray):
-        self.counts = counts
-
-
-@functools.lru_cache(maxsize=1)
-def loss_of(model: Lfads, recipe: Recipe, data: Any) -> train.LossFn:
+def loss_of(model: Lfads, recipe: Recipe, counts: np.ndarray) -> train.LossFn:
     """The loss that `train.fit` minimises.
 
     Args:
       model: functions.
       recipe: how it is trained.
-      data: with `counts` (n_trials, n_time, n_neurons).
+      counts: (n_trials, n_time, n_neurons), of `check_spikes`.
 
     Returns:
       `(training, key) -> loss`, of a `Training`.
 
     Example:
       >>> model, params = build_lfads(jax.random.key(0), 3)
-      >>> loss = loss_of(model, Recipe(batch_size=2), _Data(np.ones((4, 5, 3), np.uint8)))
+      >>> loss = loss_of(model, Recipe(batch_size=2), np.ones((4, 5, 3), np.uint8))
       >>> loss(Training(params, jnp.zeros(())), jax.random.key(0)).shape
       ()
     """
@@ -206,8 +213,8 @@ def loss_of(model: Lfads, recipe: Recipe, data: Any) -> train.LossFn:
 
     def loss(training: Training, key: jax.Array) -> jax.Array:
         key_batch, key_sample = jax.random.split(key)
-        drawn = jax.random.randint(key_batch, (recipe.batch_size,), 0, len(data.counts))
-        spikes = jnp.asarray(data.counts)[drawn].astype(training.weights.factors.dtype)
+        drawn = jax.random.randint(key_batch, (recipe.batch_size,), 0, len(counts))
+        spikes = jnp.asarray(counts)[drawn].astype(training.weights.factors.dtype)
         terms = loss_terms(model, training.weights, spikes, key_sample, dropout=recipe.dropout)
         through = (jax.lax.stop_gradient(training.clock) - first) / max(last - first, 1)
         kl = recipe.kl_least + (1 - recipe.kl_least) * jnp.clip(through, 0, 1)

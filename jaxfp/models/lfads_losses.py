@@ -16,7 +16,7 @@ and q(u_t) depends on what was sampled before, so that their divergence is a mea
 
   KL_inputs = E_q sum_t KL(N(m_t, s_t^2) || N(phi u_{t-1}, v)):
 
-exact given u_{t-1}, with one sample of it a trial; less noisy than log q - log p at the same samples, and never negative.
+exact given u_{t-1}, one sample of which a trial is drawn; less noisy than log q - log p there, and never negative.
 
 Smith, Linderman & Sussillo (2021), arXiv:2111.01256; Pandarinath et al. (2018), Nature Methods 15:805.
 """

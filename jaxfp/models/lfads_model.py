@@ -1,7 +1,8 @@
-"""LFADS-JSLDS: spikes explained by a generator and by the linear system that switches beside it, both trained together.
+"""LFADS-JSLDS: spikes explained by a generator and by the linear system that switches beside it, trained together.
 
-One trial is spike counts x_1 .. x_T of N neurons. A bidirectional GRU reads the whole trial and says where the generator
-may have begun; a second one gives every step a code that a controller, a third GRU, turns into what came in from outside:
+One trial is spike counts x_1 .. x_T of N neurons. A bidirectional GRU reads the whole trial and says where the
+generator may have begun; a second one gives every step a code, which a controller, a third GRU, turns into what came in
+from outside:
 
   q(g_0) = N(m_0, s_0^2),  [m_0, log s_0^2] from the last states of both directions,
   c_t = C(c_{t-1}, [code_t, f_{t-1}]),    q(u_t) = N(m_t, s_t^2),  [m_t, log s_t^2] linear in c_t.
@@ -12,7 +13,7 @@ switching linear system (see `jslds`, with u* = 0):
   g_t = G(g_{t-1}, u_t);    e_t = E(a_{t-1}),  a_t = e_t + dG/dg (a_{t-1} - e_t) + dG/du u_t,  derivatives at (e_t, 0).
 
 Both branches share the readouts, factors f = W g and log-rates V f + b, and x ~ Poisson(exp(log-rates)), counts a bin.
-The controller sees the factors of the generator alone, f_0 = W g_0, and those of steps before: never of the linear system.
+The controller sees the factors of the generator, f_0 = W g_0 and on, of steps before; never of the linear system.
 
 Log-variances are those of the priors plus what the networks say. With the means in place of samples the model is a
 function of the spikes: that is what `lfads.infer` and all evaluations use.
@@ -95,7 +96,7 @@ class Encoder(nnx.Module):
         self.prior_variance = config.start_variance
 
     def __call__(self, spikes: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Mean and log-variance of g_0 (n_generator,), and codes (n_time, 2 n_encoder), of spikes (n_time, n_neurons)."""
+        """Mean and log-variance (n_generator,) of g_0, codes (n_time, 2 n_encoder), of spikes (n_time, n_neurons)."""
         ends = [_run(self.start_forward, spikes)[-1], _run(self.start_backward, spikes, reverse=True)[0]]
         mean, log_variance = jnp.split(self.start(jnp.concatenate(ends)), 2)
         codes = [_run(self.code_forward, spikes), _run(self.code_backward, spikes, reverse=True)]

@@ -10,9 +10,9 @@ white noise, x_t ~ N(0, input_std^2), fresh in each trial. Rates and counts a bi
 
   r_t = (h_t + 1) / 2 * max_rate,    spikes ~ Poisson(r_t dt).
 
-Signs of m are random and thresholds symmetric about 0: the mean rate is near max_rate / 2, 40 spikes a second, 1.6 counts
-a bin. Smith, Linderman & Sussillo (2021) and the LFADS tutorial of the same group train the integrator; sizes, rates and
-bins are theirs (arXiv:2111.01256, released code).
+Signs of m are random and thresholds symmetric about 0: the mean rate is near max_rate / 2, 40 spikes a second, 1.6
+counts a bin. Smith, Linderman & Sussillo (2021) train their integrator; sizes, rates and bins are theirs
+(arXiv:2111.01256, released code).
 """
 
 import dataclasses
