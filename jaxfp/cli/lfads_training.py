@@ -71,9 +71,9 @@ def draw_spikes(seed: int, n_train: int = N_TRAIN, n_test: int = N_TEST) -> tupl
       Spikes to train on, held-out Spikes.
 
     Example:
-      >>> train, test = draw_spikes(0, 8, 4)
+      >>> train, test = draw_spikes(0, 4, 4)
       >>> train.spikes.shape, test.rates.shape
-      ((8, 25, 100), (4, 25, 100))
+      ((4, 25, 100), (4, 25, 100))
     """
     config = spiking_integrator.SpikingIntegratorConfig()
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), 3)
@@ -148,10 +148,10 @@ def train_network(
       Arrays as of `lfads.as_arrays`, and mean_counts (n_neurons,) of the training trials; and their provenance.
 
     Example:
-      >>> sizes = LfadsConfig(n_encoder=2, n_controller=2, n_generator=4, n_factors=2)
-      >>> arrays, provenance = train_network(0, draw_spikes(0, 8, 4)[0], Recipe(sizes, batch_size=2, n_steps=1))
-      >>> as_network(arrays, provenance).params.factors.shape
-      (2, 4)
+      >>> train_network(0, Spikes(np.full((4, 5, 3), -1)))
+      Traceback (most recent call last):
+      ...
+      ValueError: spikes must be counts, integers, 0 or more, they hold -1.
     """
     recipe = Recipe() if recipe is None else recipe
     seconds = report.stopwatch()
@@ -205,11 +205,11 @@ def evaluate(
       What was inferred, and what is said of it, JSON-like: likelihoods in nats a bin and neuron, log k! included.
 
     Example:
-      >>> train, test = draw_spikes(0, 8, 4)
-      >>> network = Network(*lfads.build_lfads(jax.random.key(0), 100))
-      >>> said = evaluate(jax.random.key(0), network, test, lfads.mean_counts(train.spikes))[1]
-      >>> sorted(said["nll"])
-      ['jslds', 'mean_counts', 'rnn', 'true_rates']
+      >>> network = Network(*lfads.build_lfads(jax.random.key(0), 3))
+      >>> evaluate(jax.random.key(0), network, Spikes(np.ones((2, 5, 4), int)), np.ones(4))
+      Traceback (most recent call last):
+      ...
+      ValueError: spikes must be of 3 neurons, as in training, got (2, 5, 4).
     """
     key_sample, key_order = jax.random.split(key)
     found = lfads.infer(*network, given.spikes)

@@ -144,11 +144,11 @@ def fit_lfads(key: jax.Array, spikes: Any, recipe: Recipe | None = None, **fit: 
       ValueError: if spikes are no counts, see `check_spikes`, or a number of the recipe is out of range.
 
     Example:
-      >>> spikes = np.random.default_rng(0).poisson(1.0, (8, 5, 3))
-      >>> small = Recipe(LfadsConfig(n_encoder=2, n_controller=2, n_generator=4, n_factors=2), batch_size=2, n_steps=2)
-      >>> found = fit_lfads(jax.random.key(0), spikes, small)
-      >>> infer(found.model, found.params, spikes).rates.shape
-      (8, 5, 3)
+      >>> rates = np.full((8, 5, 3), 0.5)
+      >>> fit_lfads(jax.random.key(0), rates)  # some minutes, if they were counts
+      Traceback (most recent call last):
+      ...
+      ValueError: spikes must be counts, integers, 0 or more, they hold 0.5.
     """
     recipe = Recipe() if recipe is None else recipe
     _check_recipe(recipe)
@@ -204,9 +204,11 @@ def loss_of(model: Lfads, recipe: Recipe, counts: np.ndarray) -> train.LossFn:
       `(training, key) -> loss`, of a `Training`.
 
     Example:
-      >>> model, params = build_lfads(jax.random.key(0), 3)
-      >>> loss = loss_of(model, Recipe(batch_size=2), np.ones((4, 5, 3), np.uint8))
-      >>> loss(Training(params, jnp.zeros(())), jax.random.key(0)).shape
+      >>> def loss(key):
+      ...   model, params = build_lfads(key, 3)
+      ...   counts = np.ones((4, 5, 3), np.uint8)
+      ...   return loss_of(model, Recipe(batch_size=2), counts)(Training(params, jnp.ones(())), key)
+      >>> jax.eval_shape(loss, jax.random.key(0)).shape
       ()
     """
     first, last = recipe.kl_warm_up
@@ -263,9 +265,11 @@ def infer(model: Lfads, params: LfadsParams, spikes: Any, *, expansion: Any = No
       ValueError: if spikes are no counts, see `check_spikes`, or of another number of neurons.
 
     Example:
-      >>> model, params = build_lfads(jax.random.key(0), 3, LfadsConfig(n_generator=4))
-      >>> infer(model, params, np.ones((2, 5, 3), int)).expansion.shape
-      (2, 5, 4)
+      >>> model, params = build_lfads(jax.random.key(0), 3)
+      >>> infer(model, params, np.ones((2, 5, 4), int))
+      Traceback (most recent call last):
+      ...
+      ValueError: spikes must be of 3 neurons, as in training, got (2, 5, 4).
     """
     counts = check_spikes(spikes)
     if counts.shape[2] != len(params.log_rates[1]):
@@ -276,7 +280,7 @@ def infer(model: Lfads, params: LfadsParams, spikes: Any, *, expansion: Any = No
     states = both.states
     return Inferred(
         np.exp(both.log_rates), np.exp(both.switching_log_rates), both.factors, both.switching_factors, both.inputs,
-        states.hidden, states.switching, states.expansion, states.image, both.start_mean,
+        states.hidden, states.switching, states.expansion, states.image, both.start,
     )  # fmt: skip
 
 

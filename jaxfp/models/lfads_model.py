@@ -80,10 +80,10 @@ class Encoder(nnx.Module):
       rngs: flax random streams; `params` is drawn from.
 
     Example:
-      >>> mean, log_variance, code = Encoder(3, LfadsConfig(n_encoder=2, n_generator=4), rngs=nnx.Rngs(0))(
-      ...     jnp.zeros((5, 3)))
-      >>> mean.shape, log_variance.shape, code.shape
-      ((4,), (4,), (5, 4))
+      >>> def encode(spikes):
+      ...   return Encoder(3, LfadsConfig(n_encoder=2, n_generator=4), rngs=nnx.Rngs(0))(spikes)
+      >>> [x.shape for x in jax.eval_shape(encode, jnp.zeros((5, 3)))]
+      [(4,), (4,), (5, 4)]
     """
 
     def __init__(self, n_neurons: int, config: LfadsConfig, *, rngs: nnx.Rngs):
@@ -111,10 +111,10 @@ class Controller(nnx.Module):
       rngs: flax random streams; `params` is drawn from.
 
     Example:
-      >>> controller = Controller(LfadsConfig(n_encoder=2, n_controller=3, n_factors=1), rngs=nnx.Rngs(0))
-      >>> state, mean, log_variance = controller((jnp.zeros(3), jnp.zeros(5)))
-      >>> state.shape, mean.shape
-      ((3,), (1,))
+      >>> def control(state, read):
+      ...   return Controller(LfadsConfig(n_encoder=2, n_controller=3, n_factors=1), rngs=nnx.Rngs(0))((state, read))
+      >>> [x.shape for x in jax.eval_shape(control, jnp.zeros(3), jnp.zeros(5))]
+      [(3,), (1,), (1,)]
     """
 
     def __init__(self, config: LfadsConfig, *, rngs: nnx.Rngs):
@@ -179,6 +179,7 @@ class LfadsRollout(NamedTuple):
 
     Attributes:
       start_mean, start_log_variance: (n_generator,) of q(g_0).
+      start: (n_generator,), g_0 as both branches began.
       input_mean, input_log_variance: (n_time, n_inputs) of q(u_t), given what was sampled before.
       inputs: (n_time, n_inputs), u_t as both branches got it.
       states: jslds.Rollout of generator and linear system.
@@ -188,6 +189,7 @@ class LfadsRollout(NamedTuple):
 
     start_mean: Any
     start_log_variance: Any
+    start: Any
     input_mean: Any
     input_log_variance: Any
     inputs: Any
@@ -215,7 +217,7 @@ def build_lfads(key: jax.Array, n_neurons: int, config: LfadsConfig | None = Non
       ValueError: if n_neurons is less than 1.
 
     Example:
-      >>> model, params = build_lfads(jax.random.key(0), 3, LfadsConfig(n_generator=4))
+      >>> params = jax.eval_shape(lambda key: build_lfads(key, 3, LfadsConfig(n_generator=4))[1], jax.random.key(0))
       >>> params.factors.shape, params.log_rates[0].shape
       ((8, 4), (3, 8))
     """
@@ -260,8 +262,9 @@ def roll_out(
       ValueError: if the shapes do not fit, or dropout is given without a key.
 
     Example:
-      >>> model, params = build_lfads(jax.random.key(0), 3, LfadsConfig(n_generator=4))
-      >>> roll_out(model, params, jnp.ones((5, 3))).log_rates.shape
+      >>> def both(key):
+      ...   return roll_out(*build_lfads(key, 3, LfadsConfig(n_generator=4)), jnp.ones((5, 3)), key)
+      >>> jax.eval_shape(both, jax.random.key(0)).log_rates.shape
       (5, 3)
     """
     n_neurons, config = len(params.log_rates[1]), model.config
@@ -302,6 +305,6 @@ def roll_out(
     factors, switching_factors = (x @ params.factors.T for x in (states.hidden, states.switching))
     log_rates, switching_log_rates = (jslds.read_out(params.log_rates, f) for f in (factors, switching_factors))
     return LfadsRollout(
-        start_mean, start_log_variance, mean, log_variance, inputs, states, factors, switching_factors, log_rates,
-        switching_log_rates,
+        start_mean, start_log_variance, start, mean, log_variance, inputs, states, factors, switching_factors,
+        log_rates, switching_log_rates,
     )  # fmt: skip

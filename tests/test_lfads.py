@@ -1,0 +1,333 @@
+"""LFADS-JSLDS: divergences and likelihood are what they are called, and both branches get one start and one input."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import systems
+from scipy import stats
+
+from jaxfp.cli import lfads_training
+from jaxfp.models import jslds, lfads, lfads_losses, lfads_model
+from jaxfp.tasks import spiking_integrator
+
+KEY = jax.random.key(0)
+N_NEURONS, N_TIME, N_TRIALS = 4, 6, 16
+CONFIG = lfads_model.LfadsConfig(n_encoder=2, n_controller=3, n_generator=3, n_factors=2)
+SMALL = lfads.Recipe(CONFIG, batch_size=8, n_steps=60, kl_warm_up=(0, 20), learning_rate=2e-2)
+BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture
+def _in(dtype):
+    """Both dtypes, whatever the default."""
+    with jax.enable_x64(dtype == "float64"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def spikes():
+    """Counts with a slow common rate, so that there is something to find."""
+    rng = np.random.default_rng(0)
+    common = np.cumsum(0.5 * rng.standard_normal((N_TRIALS, N_TIME, 1)), axis=1)
+    return rng.poisson(np.exp(common * np.array([1.0, -1.0, 0.5, 1.0])))
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Networks with random weights everywhere, in the expansion network as well, NumPy float64."""
+    model, params = lfads_model.build_lfads(KEY, N_NEURONS, CONFIG)
+    rng = np.random.default_rng(1)
+    return model, jax.tree.map(lambda leaf: 0.5 * rng.standard_normal(leaf.shape), params)
+
+
+@pytest.fixture(scope="module")
+def fitted(spikes):
+    return lfads.fit_lfads(KEY, spikes, SMALL)
+
+
+roll_out = jax.jit(lfads_model.roll_out, static_argnums=0)
+
+
+def cast(tree, dtype):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+# Divergences and likelihood
+
+
+def test_gaussian_divergence_is_the_mean_of_log_q_minus_log_p():
+    """Gauss-Hermite quadrature with 3 nodes is exact, both logarithms being quadratic; 1e-5: float32."""
+    mean, log_variance, prior_mean, prior_variance = 0.7, -1.2, 0.3, 0.5
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    at = mean + np.exp(log_variance / 2) * nodes
+    log_ratio = stats.norm.logpdf(at, mean, np.exp(log_variance / 2)) - stats.norm.logpdf(
+        at, prior_mean, prior_variance**0.5
+    )
+    said = lfads_losses.gaussian_kl(jnp.array([mean]), jnp.array([log_variance]), prior_mean, prior_variance)
+    np.testing.assert_allclose(said, [weights @ log_ratio / weights.sum()], rtol=1e-5)
+    assert lfads_losses.gaussian_kl(jnp.array([0.3]), jnp.log(jnp.array([0.5])), 0.3, 0.5)[0] == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+def divergence_from_process(mean, variance, config):
+    """KL(N(mean, diag variance) || AR(1)), from the covariance of the stationary process: closed, nats."""
+    phi = np.exp(-1 / config.input_tau)
+    lags = np.abs(np.subtract.outer(np.arange(len(mean)), np.arange(len(mean))))
+    covariance = config.input_variance / (1 - phi**2) * phi**lags
+    inverse = np.linalg.inv(covariance)
+    quadratic = np.trace(inverse @ np.diag(variance)) + mean @ inverse @ mean
+    return (quadratic - len(mean) + np.linalg.slogdet(covariance)[1] - np.log(variance).sum()) / 2
+
+
+@pytest.mark.parametrize("tau", [0.5, 5.0])
+def test_the_mean_over_samples_is_the_divergence_from_the_autoregressive_process(tau):
+    """Where q is the same whatever was sampled, the whole divergence is known; 5 standard errors of 20,000 samples."""
+    config = lfads_model.LfadsConfig(input_tau=tau, input_variance=0.3)
+    rng = np.random.default_rng(2)
+    mean, log_variance = (jnp.asarray(rng.standard_normal((N_TIME, 1)), jnp.float32) for _ in range(2))
+    noise = rng.standard_normal((20_000, N_TIME, 1)).astype(np.float32)
+    sampled = np.asarray(mean) + np.exp(np.asarray(log_variance) / 2) * noise
+    each = jax.vmap(lambda u: jnp.sum(lfads_losses.autoregressive_kl(mean, log_variance, u, config)))(sampled)
+    wanted = divergence_from_process(np.asarray(mean)[:, 0], np.exp(np.asarray(log_variance))[:, 0], config)
+    error = float(each.std()) / len(each) ** 0.5
+    assert abs(float(each.mean()) - wanted) < 5 * error
+    assert float(each.min()) >= 0
+    other = divergence_from_process(np.asarray(mean)[:, 0], np.exp(np.asarray(log_variance))[:, 0],
+                                    dataclasses.replace(config, input_tau=2 * tau))  # fmt: skip
+    assert abs(other - wanted) > 10 * error  # the check tells one prior from another
+
+
+@BOTH
+@pytest.mark.usefixtures("_in")
+def test_likelihood_is_poisson(dtype):
+    """Float32: log k! of 12 is 20, so eps times 20 and some operations."""
+    counts = np.arange(13)
+    log_rates = np.linspace(-3, 3, 13)
+    said = lfads_losses.poisson_nll(jnp.asarray(log_rates, dtype), jnp.asarray(counts, dtype))
+    np.testing.assert_allclose(said, -stats.poisson.logpmf(counts, np.exp(log_rates)), atol=200 * jnp.finfo(dtype).eps)
+
+
+# Roll-out
+
+
+@BOTH
+@pytest.mark.usefixtures("_in")
+def test_both_branches_are_those_of_jslds_from_one_start_and_one_input(built, spikes, dtype):
+    """The states are what jslds.roll_out makes of the sampled g_0 and u; readouts are shared."""
+    model, params = built[0], cast(built[1], dtype)
+    both = roll_out(model, params, jnp.asarray(spikes[0], dtype), KEY)
+    assert {leaf.dtype for leaf in jax.tree.leaves(both)} == {jnp.dtype(dtype)}
+    pair = jslds.JsldsParams(params.generator, params.expansion, (None, None), both.start)
+    wanted = jax.jit(jslds.roll_out, static_argnums=0)(jslds.Jslds(model.step_fn, model.expand_fn), pair, both.inputs)
+    tolerance = 100 * jnp.finfo(dtype).eps  # 6 steps of sums of 3 products, numbers up to 3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), both.states, wanted)
+    for states, log_rates in ((both.states.hidden, both.log_rates), (both.states.switching, both.switching_log_rates)):
+        weights, bias = (np.asarray(x, np.float64) for x in params.log_rates)
+        said = np.asarray(states, np.float64) @ np.asarray(params.factors, np.float64).T @ weights.T + bias
+        np.testing.assert_allclose(log_rates, said, atol=tolerance * 10)
+    assert np.abs(both.states.hidden - both.states.switching).max() > 1e-2
+    assert np.abs(both.start - both.start_mean).max() > 1e-2  # it was a sample
+
+
+def stays(params, hidden):
+    """An expansion network that knows one point."""
+    return params
+
+
+def test_an_affine_generator_about_its_fixed_point_has_equal_branches(built, spikes):
+    """And with a point 0.1 off it has not."""
+    A = jnp.array([[0.5, 0.2, 0.0], [-0.3, 0.6, 0.1], [0.0, 0.1, 0.4]])
+    cell = {"A": A, "b": jnp.array([0.3, -0.2, 0.1]), "B": jnp.array([[1.0], [0.5], [0.0]])}
+    point = jnp.linalg.solve(jnp.eye(3) - A, cell["b"])
+    model = dataclasses.replace(built[0], step_fn=systems.affine, expand_fn=stays)
+    for off, same in ((0.0, True), (0.1, False)):
+        params = cast(built[1], "float32")._replace(generator=cell, expansion=point + off)
+        both = roll_out(model, params, jnp.asarray(spikes[0], "float32"), KEY)
+        assert (np.abs(both.log_rates - both.switching_log_rates).max() < 1e-5) == same
+
+
+def test_the_encoder_reads_both_ways_and_the_controller_looks_back(built, spikes):
+    """The last bin changes g_0 and the first input. Where codes are what a step shows, inputs follow what was before.
+
+    The controller never sees the linear system: other expansion points change no input.
+    """
+    model, params = built[0], cast(built[1], "float32")
+    counts = jnp.asarray(spikes[0], "float32")
+    plain = roll_out(model, params, counts)
+    other = roll_out(model, params, counts.at[-1, 0].add(3.0))
+    assert np.abs(plain.start_mean - other.start_mean).max() > 1e-4
+    assert np.abs(plain.input_mean[0] - other.input_mean[0]).max() > 1e-6
+    assert np.array_equal(plain.inputs, plain.input_mean)  # without a key, means
+
+    shows = dataclasses.replace(model, encode_fn=systems_encoder)
+    depends = jax.jit(jax.jacfwd(lambda x: lfads_model.roll_out(shows, params, x).input_mean[:, 0]))(counts)
+    depends = np.abs(depends).sum(2) > 0  # input of step t on bin s
+    assert np.array_equal(depends, np.tri(N_TIME, dtype=bool))
+    # through the factors alone: the controller forgets what it was, and reads no code
+    weights = params.controller["cell"]
+    deaf = {**weights, "dense_h": jax.tree.map(jnp.zeros_like, weights["dense_h"])}
+    deaf["dense_i"] = {**weights["dense_i"], "kernel": weights["dense_i"]["kernel"].at[: 2 * CONFIG.n_encoder].set(0)}
+    other = params._replace(controller={**params.controller, "cell": deaf})
+    by_factors = jax.jit(
+        jax.grad(lambda f: lfads_model.roll_out(shows, other._replace(factors=f), counts).input_mean[0, 0])
+    )
+    assert np.abs(by_factors(params.factors)).max() > 0
+
+    points = plain.states.expansion + 0.5
+    moved = roll_out(model, params, counts, expansion=points)
+    assert np.array_equal(moved.inputs, plain.inputs)
+    assert np.abs(moved.switching_log_rates - plain.switching_log_rates).max() > 1e-3
+
+
+def systems_encoder(params, spikes):
+    """The start is given, and the code of a step is the spikes of that step."""
+    return jnp.full(3, 0.2), jnp.full(3, -2.0), spikes
+
+
+def test_every_weight_is_trained_and_the_fixed_point_term_moves_both_networks(built, spikes):
+    """J3: gradients are there, and that of the fixed-point term agrees with central differences in float64."""
+    with jax.enable_x64(True):
+        model, params = built[0], cast(built[1], "float64")
+        counts = jnp.asarray(spikes[:2], "float64")
+
+        def loss(params, which):
+            terms = lfads_losses.loss_terms(model, params, counts, KEY)
+            return which[0] * terms.expansion + which[1] * lfads_losses.total_loss(terms, jslds.Strengths(l2=0.0))
+
+        loss = jax.jit(jax.value_and_grad(loss))
+        term, total = jnp.eye(2)
+        by_term, by_total = (loss(params, which)[1] for which in (term, total))
+        assert [path for path, leaf in jax.tree_util.tree_leaves_with_path(by_total) if not np.any(leaf)] == []
+        for moved in (by_term.expansion, by_term.generator):
+            assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(moved)) > 0
+        direction = jax.tree.map(lambda leaf: jnp.sign(leaf) + 0.3, params)
+        ends = [loss(jax.tree.map(lambda w, d, s=s: w + s * d, params, direction), term)[0] for s in (1e-5, -1e-5)]
+        along = sum(jax.tree.leaves(jax.tree.map(lambda g, d: jnp.sum(g * d), by_term, direction)))
+        difference = float(ends[0] - ends[1]) / 2e-5
+    # error of the difference: 1e-10 by curvature, 1e-16 / 1e-5 by rounding
+    assert float(along) == pytest.approx(difference, rel=1e-6)
+
+
+# Training and inference
+
+
+def test_training_lowers_the_loss_and_weights_come_back(fitted, spikes):
+    """The same numbers after a file's worth of arrays; both divergences are above 0."""
+    assert np.mean(fitted.losses[-10:]) < np.mean(fitted.losses[:10])
+    found = lfads.infer(fitted.model, fitted.params, spikes)
+    model, params = lfads.as_params(lfads.as_arrays(fitted.params), CONFIG)
+    assert model == fitted.model
+    again = lfads.infer(model, params, spikes)
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    assert found.rates.shape == spikes.shape
+    assert {leaf.dtype for leaf in found} == {np.dtype("float64")}
+    with pytest.raises(ValueError, match=r"hold encoder\.start\.kernel .*, got none"):
+        lfads.as_params({"log_rates.1": np.zeros(N_NEURONS)} | {k: a for k, a in lfads.as_arrays(params).items()
+                         if k != "encoder.start.kernel"}, CONFIG)  # fmt: skip
+
+
+def test_what_is_held_out_stays_out(fitted, spikes):
+    """No trial is in both parts, none is lost, and what is inferred of a trial does not depend on others."""
+    parts = lfads_training.split_spikes(KEY, np.arange(20)[:, None, None] * np.ones((1, 2, 3), int))
+    ids = [set(part.spikes[:, 0, 0].tolist()) for part in parts]
+    assert (len(ids[1]), ids[0] & ids[1], ids[0] | ids[1]) == (2, set(), set(range(20)))
+    found = lfads.infer(fitted.model, fitted.params, spikes)
+    changed = spikes.copy()
+    changed[1:] = 0
+    for all_trials, other in zip(found, lfads.infer(fitted.model, fitted.params, changed), strict=True):
+        np.testing.assert_allclose(other[0], all_trials[0], atol=1e-12)
+
+
+def test_a_model_is_judged_by_what_it_says(fitted, spikes):
+    """Numbers agree with scipy's; the control with shuffled points has other rates."""
+    given = lfads_training.Spikes(spikes, np.full(spikes.shape, 1.0) + np.arange(N_TRIALS)[:, None, None])
+    mean_counts = lfads.mean_counts(spikes)
+    found, said = lfads_training.evaluate(KEY, lfads_training.Network(*fitted[:2]), given, mean_counts)
+    assert said["nll"]["rnn"] == pytest.approx(-stats.poisson.logpmf(spikes, found.rates).mean())
+    assert said["nll"]["mean_counts"] == pytest.approx(-stats.poisson.logpmf(spikes, mean_counts).mean())
+    gain = said["nll"]["mean_counts"] - said["nll"]["jslds"]
+    assert said["bits_per_spike"]["jslds"] == pytest.approx(gain * spikes.size / spikes.sum() / np.log(2))
+    assert min(said["kl"].values()) > 0
+    assert said["shuffled_points"]["nll"] != said["nll"]["jslds"]
+    about = given.rates - given.rates.mean((0, 1))
+    assert said["r2"]["rnn"] == pytest.approx(1 - ((found.rates - given.rates) ** 2).sum() / (about**2).sum())
+
+
+def test_shuffled_trials_keep_each_neuron(spikes):
+    mixed = lfads_training.shuffle_neurons(KEY, lfads_training.Spikes(spikes, spikes + 0.5))
+    rows = np.lexsort(spikes[:, ::-1, 0].T), np.lexsort(mixed.spikes[:, ::-1, 0].T)
+    assert np.array_equal(spikes[rows[0], :, 0], mixed.spikes[rows[1], :, 0])
+    assert np.array_equal(mixed.rates, mixed.spikes + 0.5)
+    assert not np.array_equal(mixed.spikes, spikes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([[[1, 2]], [[1, 2], [3, 4]]], "trials of one length"),
+        (-np.ones((2, 3, 4)), "they hold -1.0"),
+        (np.full((2, 3, 4), 0.5), "they hold 0.5"),
+        (np.full((2, 3, 4), np.nan), "must be finite"),
+        (np.ones((3, 4)), r"\(n_trials, n_time, n_neurons\), at least one of each, got \(3, 4\)"),
+        (np.ones((0, 3, 4)), "at least one of each"),
+        ("spikes", "must be real numbers"),
+    ],
+)
+def test_what_is_no_count_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        lfads.fit_lfads(KEY, wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_size": 0}, "batch_size must be a positive integer"),
+        ({"dropout": 1.0}, "dropout must be 0 or more and less than 1"),
+        ({"kl_warm_up": (5, 2)}, "kl_warm_up must be two updates"),
+        ({"clip": 0.0}, "clip must be positive"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(spikes, change, said):
+    with pytest.raises(ValueError, match=said):
+        lfads.fit_lfads(KEY, spikes, dataclasses.replace(SMALL, **change))
+    with pytest.raises(ValueError, match="n_factors must be a positive integer"):
+        lfads_model.LfadsConfig(n_factors=0)
+
+
+def test_other_neurons_and_dropout_without_a_key_are_refused(built):
+    with pytest.raises(ValueError, match="must be of 4 neurons"):
+        lfads.infer(*built, np.ones((2, 3, 5), int))
+    with pytest.raises(ValueError, match=r"\(n_time, n_neurons = 4\)"):
+        lfads_model.roll_out(*built, jnp.ones((3, 5)))
+    with pytest.raises(ValueError, match="needs a key"):
+        lfads_model.roll_out(*built, jnp.ones((3, 4)), dropout=0.1)
+
+
+# The spiking integrator
+
+
+def test_the_integrator_holds_the_sum_of_its_inputs():
+    """Rates are those of tanh units at the running sum, up to the error of the fit, and counts are Poisson about them.
+
+    The held sum is off by at most 0.03 a bin within the reach, so by less than 0.75 after 25. Counts: 5 standard
+    errors.
+    """
+    config = spiking_integrator.SpikingIntegratorConfig()
+    network = spiking_integrator.build_integrator(KEY, config)
+    held = np.linspace(-3.5, 3.5, 50)
+    states = np.tanh(np.outer(held, network.gain) + network.threshold)
+    assert np.abs(states @ network.sum_weights - held).max() < 0.03
+    batch = spiking_integrator.sample_batch(KEY, config, network, 64)
+    hidden = np.asarray(batch.rates, np.float64) / (config.max_rate * config.dt) * 2 - 1
+    assert np.abs(hidden @ network.sum_weights - np.cumsum(batch.inputs[..., 0], axis=1)).max() < 0.75
+    wanted = np.tanh(np.asarray(batch.targets[:, :1]) * network.gain + network.threshold)
+    np.testing.assert_allclose(hidden[:, :1], wanted, atol=1e-2)  # the first bin: the sum began 0.03 off at most
+    error = np.sqrt(batch.rates.sum())
+    assert abs(float(batch.spikes.sum()) - float(batch.rates.sum())) < 5 * error
+    assert 1.3 < batch.spikes.mean() < 1.9
+    with pytest.raises(ValueError, match="n_time must be a positive integer"):
+        spiking_integrator.SpikingIntegratorConfig(n_time=0)
