@@ -19,6 +19,7 @@ from jaxfp.cli.lfads_training import Spikes
 from jaxfp.models.lfads import Inferred, LfadsConfig, Recipe
 
 N_SHOWN = 4
+_KEPT = ("rates", "switching_rates", "factors", "switching_factors", "inputs", "expansion")
 
 
 def add_parser(commands: Any) -> None:
@@ -82,7 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
         key = jax.random.fold_in(jax.random.key(arguments.seed), 3)
         found, said = lfads_training.evaluate(key, network, held_out, arrays["mean_counts"])
         _show(job.console, said, provenance)
-        io.save(arguments.out / "inferred.npz", {"spikes": held_out.spikes, **found._asdict()}, provenance)
+        kept = {name: getattr(found, name).astype(np.float32) for name in _KEPT}
+        io.save(arguments.out / "inferred.npz", {"spikes": held_out.spikes, **kept}, provenance)
+        job.console.print("Rates, factors, inputs and expansion points of the held-out trials are in inferred.npz.")
     frame.finish(job, {"training": provenance, **said}, {}, _draw(held_out, found))
 
 
@@ -90,7 +93,8 @@ def _trained(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, A
     """Weights, where they come from, and held-out trials."""
     if not arguments.train:
         arrays, provenance = io.load_packaged("lfads")
-        held_out = lfads_training.draw_spikes(provenance["seed"], provenance["n_trials"], arguments.trials)[1]
+        # the held-out trials of a seed are the same however many there are to train on
+        held_out = lfads_training.draw_spikes(provenance["seed"], arguments.trials, arguments.trials)[1]
         return arrays, provenance, held_out
     if arguments.data is None:
         train, held_out = lfads_training.draw_spikes(arguments.seed, n_test=arguments.trials)
@@ -133,10 +137,8 @@ def _show(console: Console, said: dict[str, Any], provenance: dict[str, Any]) ->
 
 
 def _draw(held_out: Spikes, found: Inferred) -> list[report.Drawing]:
-    """The first held-out trial, and all inputs."""
-    counts = held_out.spikes.sum((0, 1))
-    order = np.argsort(-counts)
-    shown = order[np.linspace(0, len(order) - 1, min(N_SHOWN, len(order))).astype(int)]  # from loud to quiet
+    """The first held-out trial, of those neurons whose inferred rates change most there, and all inputs."""
+    shown = np.argsort(-found.rates[0].std(axis=0))[:N_SHOWN]
     true = None if held_out.rates is None else held_out.rates[0][:, shown]
     drawings = [
         report.Drawing("rates.png", lambda ax: plotting.spike_rates(

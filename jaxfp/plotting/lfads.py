@@ -12,7 +12,7 @@ _GENERATOR, _SYSTEM, _TRUE = INDEX_COLORS[0], INDEX_COLORS[1], "0.75"
 
 
 def spike_rates(spikes: Any, rates: Any, switching_rates: Any, true_rates: Any = None, ax: Axes | None = None) -> Axes:
-    """Spikes of some neurons in one trial, one above the other, and their rates, counts a bin.
+    """Spikes of some neurons in one trial and their rates, one above the other, each to its own scale.
 
     Args:
       spikes: (n_time, n_shown), counts.
@@ -29,7 +29,7 @@ def spike_rates(spikes: Any, rates: Any, switching_rates: Any, true_rates: Any =
 
     Example:
       >>> spike_rates(np.ones((5, 2)), np.ones((5, 2)), np.ones((5, 2))).get_ylabel()
-      'counts a bin'
+      'neuron: counts a bin'
     """
     spikes, rates, switching_rates = (np.asarray(x) for x in (spikes, rates, switching_rates))
     if spikes.ndim != 2 or not spikes.shape == rates.shape == switching_rates.shape:
@@ -37,18 +37,21 @@ def spike_rates(spikes: Any, rates: Any, switching_rates: Any, true_rates: Any =
         raise ValueError(f"spikes, rates and switching_rates must all be (n_time, n_shown), got {shapes}.")
     ax = plt.subplots()[1] if ax is None else ax
     n_time, n_shown = spikes.shape
-    height = 1.1 * max(1, spikes.max())
-    for row in range(n_shown):
-        base, first = -height * row, not row
-        ax.bar(np.arange(n_time), spikes[:, row], 0.9, base, color="0.9", label="spikes" if first else "_")
+    true = np.full_like(rates, np.nan) if true_rates is None else np.asarray(true_rates)
+    for row in range(n_shown):  # each to its own scale, the loudest bin 0.9 high
+        scale = 0.9 / max(1, spikes[:, row].max())
+        first = not row
+        ax.bar(np.arange(n_time), scale * spikes[:, row], 0.9, -row, color="0.9", label="spikes" if first else "_")
         if true_rates is not None:
-            ax.plot(base + np.asarray(true_rates)[:, row], color="black", lw=2.5, label="true rate" if first else "_")
-        ax.plot(base + rates[:, row], color=_GENERATOR, lw=1.4, label="generator" if first else "_")
-        ax.plot(base + switching_rates[:, row], "--", color=_SYSTEM, lw=1.4, label="linear system" if first else "_")
-        ax.axhline(base, color="black", lw=0.4)
-    ax.set(xlabel="time (bins)", ylabel="counts a bin", xlim=(-0.6, n_time - 0.4), title="Spikes and rates, one trial")
-    ax.set_yticks([-height * row for row in range(n_shown)], [f"neuron {row + 1}\n0" for row in range(n_shown)])
-    ax.set_ylim(-height * (n_shown - 1), height * 1.25)
+            ax.plot(-row + scale * true[:, row], color="0.45", lw=4, label="true rate" if first else "_")
+        ax.plot(-row + scale * rates[:, row], color=_GENERATOR, lw=1.6, label="generator" if first else "_")
+        ax.plot(-row + scale * switching_rates[:, row], "--", color=_SYSTEM, lw=1.6,
+                label="linear system" if first else "_")  # fmt: skip
+        ax.axhline(-row, color="black", lw=0.4)
+    loudest = spikes.max(axis=0).astype(int)
+    ax.set_yticks(0.45 - np.arange(n_shown), [f"{row + 1}: 0 to {loudest[row]}" for row in range(n_shown)])
+    ax.set(xlabel="time (bins)", ylabel="neuron: counts a bin", xlim=(-0.6, n_time - 0.4), ylim=(1 - n_shown, 1.2))
+    ax.set_title("Spikes and rates, one trial")
     ax.legend(loc="upper center", fontsize=8, ncols=4, frameon=False)
     return ax
 
@@ -112,5 +115,6 @@ def factor_traces(factors: Any, switching_factors: Any, ax: Axes | None = None) 
             label=["linear system"] + ["_"] * (len(bases) - 1))  # fmt: skip
     ax.set_yticks(bases, [f"{i + 1}" for i in range(len(bases))])
     ax.set(xlabel="time (bins)", ylabel="factor", title="Factors of both branches, one trial")
-    ax.legend(loc="upper right", fontsize=8)
+    ax.set_ylim(bases[-1] - step, step)
+    ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
     return ax
