@@ -288,9 +288,9 @@ _terms = jax.jit(lfads_losses.loss_terms, static_argnums=0)
 
 
 def _magnitudes(network: Network, points: np.ndarray) -> np.ndarray:
-    """|eigenvalues| (n_points, n_generator), largest first, of the generator at some 2,000 points and input 0."""
+    """|eigenvalues| (n_points, n_generator), largest first, of the generator at some 500 points and input 0."""
     flat = points.reshape(-1, points.shape[-1])
-    some = flat[:: max(1, len(flat) // 2000)]
+    some = flat[:: max(1, len(flat) // 500)]
     nothing = np.zeros(network.model.config.n_inputs)
     jacobian = linearization.linearize(network.model.step_fn, network.params.generator, some, nothing).jacobian
     return -np.sort(-np.abs(np.linalg.eigvals(np.asarray(jacobian))), axis=1)
