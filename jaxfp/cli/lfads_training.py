@@ -7,6 +7,7 @@ was trained on them.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -219,10 +220,7 @@ def evaluate(
         rates["true_rates"] = np.asarray(given.rates, np.float64)
     nll = {name: _mean_nll(rate, given.spikes) for name, rate in rates.items()}
     nats_per_bit = np.log(2) * given.spikes.mean()
-    order = np.asarray(jax.random.permutation(key_order, found.expansion[..., 0].size))
-    n_generator = found.expansion.shape[-1]
-    shuffled_points = found.expansion.reshape(-1, n_generator)[order].reshape(found.expansion.shape)
-    shuffled = lfads.infer(*network, given.spikes, expansion=shuffled_points)
+    shuffled, shuffled_rates = _about_other_points(key_order, network, found)
     magnitudes = _magnitudes(network, found.expansion)
     said: dict[str, Any] = {
         "nll": nll,
@@ -236,13 +234,13 @@ def evaluate(
         "eigenvalues": np.median(magnitudes, axis=0)[:4].tolist(),
         "leading_range": np.quantile(magnitudes[:, 0], [0.05, 0.95]).tolist(),
         "shuffled_points": {
-            "relative_error": switching.relative_error(shuffled.switching, shuffled.hidden),
-            "nll": _mean_nll(shuffled.switching_rates, given.spikes),
+            "relative_error": switching.relative_error(shuffled, found.hidden),
+            "nll": _mean_nll(shuffled_rates, given.spikes),
         },
     }
     if given.rates is not None:
         said["r2"] = {name: r_squared(rates[name], rates["true_rates"]) for name in ("rnn", "jslds")}
-        said["shuffled_points"]["r2"] = r_squared(shuffled.switching_rates, rates["true_rates"])
+        said["shuffled_points"]["r2"] = r_squared(shuffled_rates, rates["true_rates"])
     if given.inputs is not None and found.inputs.shape[2] == 1:
         said["input_correlation"] = float(abs(np.corrcoef(found.inputs.ravel(), given.inputs.ravel())[0, 1]))
     return found, said
@@ -267,6 +265,30 @@ def r_squared(rates: Any, true_rates: Any) -> float:
     return float(1 - np.sum(np.square(rates - true_rates)) / np.sum(np.square(about)))
 
 
+def _about_other_points(key: jax.Array, network: Network, found: Inferred) -> tuple[np.ndarray, np.ndarray]:
+    """Control: states and rates of the linear system about the same expansion points in a random order."""
+    model, params = network
+    order = np.asarray(jax.random.permutation(key, found.expansion[..., 0].size))
+    points = found.expansion.reshape(-1, found.expansion.shape[-1])[order].reshape(found.expansion.shape)
+    with jax.enable_x64(True):
+        states = np.asarray(_follow(model, dynamics.widen(params.generator), found.start, found.inputs, points))
+    weights, bias = params.log_rates
+    return states, np.exp(
+        states @ np.asarray(params.factors, np.float64).T @ np.asarray(weights, np.float64).T + np.asarray(bias)
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _follow(model: Lfads, generator: Any, starts: Any, inputs: Any, points: Any) -> jax.Array:
+    pair = jslds.Jslds(model.step_fn, model.expand_fn)
+
+    def one(start: Any, u: Any, e: Any) -> jax.Array:
+        params = jslds.JsldsParams(generator, None, (None, None), start)
+        return jslds.roll_out(pair, params, u, expansion=e).switching
+
+    return jax.vmap(one)(starts, inputs, points)
+
+
 def _mean_nll(rates: np.ndarray, spikes: np.ndarray) -> float:
     with jax.enable_x64(True):
         return float(jnp.mean(lfads_losses.poisson_nll(jnp.log(jnp.asarray(rates)), jnp.asarray(spikes, jnp.float64))))
@@ -288,9 +310,9 @@ _terms = jax.jit(lfads_losses.loss_terms, static_argnums=0)
 
 
 def _magnitudes(network: Network, points: np.ndarray) -> np.ndarray:
-    """|eigenvalues| (n_points, n_generator), largest first, of the generator at some 500 points and input 0."""
+    """|eigenvalues| (n_points, n_generator), largest first, of the generator at 2,000 points and input 0."""
     flat = points.reshape(-1, points.shape[-1])
-    some = flat[:: max(1, len(flat) // 500)]
+    some = flat[:: max(1, len(flat) // 2000)]
     nothing = np.zeros(network.model.config.n_inputs)
     jacobian = linearization.linearize(network.model.step_fn, network.params.generator, some, nothing).jacobian
     return -np.sort(-np.abs(np.linalg.eigvals(np.asarray(jacobian))), axis=1)

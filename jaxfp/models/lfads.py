@@ -249,14 +249,13 @@ def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda training: adam.init(training.weights), update)
 
 
-def infer(model: Lfads, params: LfadsParams, spikes: Any, *, expansion: Any = None) -> Inferred:
+def infer(model: Lfads, params: LfadsParams, spikes: Any) -> Inferred:
     """What lies behind spike counts: both branches with the means of q in place of samples, in float64.
 
     Args:
       model: functions.
       params: weights.
       spikes: (n_trials, n_time, n_neurons), counts; n_time may differ from that of training.
-      expansion: (n_trials, n_time, n_generator), expansion points to use in place of those proposed, as a control.
 
     Returns:
       Inferred.
@@ -275,7 +274,7 @@ def infer(model: Lfads, params: LfadsParams, spikes: Any, *, expansion: Any = No
     if counts.shape[2] != len(params.log_rates[1]):
         raise ValueError(f"spikes must be of {len(params.log_rates[1])} neurons, as in training, got {counts.shape}.")
     with jax.enable_x64(True):
-        both = _infer(model, dynamics.widen(params), jnp.asarray(counts, jnp.float64), expansion)
+        both = _infer(model, dynamics.widen(params), jnp.asarray(counts, jnp.float64))
         both = jax.tree.map(np.asarray, both)
     states = both.states
     return Inferred(
@@ -285,8 +284,8 @@ def infer(model: Lfads, params: LfadsParams, spikes: Any, *, expansion: Any = No
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _infer(model: Lfads, params: LfadsParams, spikes: jax.Array, expansion: Any) -> LfadsRollout:
-    return jax.vmap(lambda x, e: roll_out(model, params, x, expansion=e))(spikes, expansion)
+def _infer(model: Lfads, params: LfadsParams, spikes: jax.Array) -> LfadsRollout:
+    return jax.vmap(lambda x: roll_out(model, params, x))(spikes)
 
 
 def as_arrays(params: LfadsParams) -> dict[str, np.ndarray]:
@@ -326,7 +325,14 @@ def as_params(arrays: dict[str, Any], config: LfadsConfig) -> tuple[Lfads, Lfads
     """
     if "log_rates.1" not in arrays:
         raise ValueError(f"weights of LFADS hold log_rates.1, got {sorted(arrays)}.")
-    model, start = build_lfads(jax.random.key(0), len(arrays["log_rates.1"]), config)
+    built: list[Lfads] = []
+
+    def build(key: jax.Array) -> LfadsParams:
+        model, params = build_lfads(key, len(arrays["log_rates.1"]), config)
+        built.append(model)  # nothing in it depends on the key
+        return params
+
+    shapes = jax.eval_shape(build, jax.random.key(0))  # drawing weights would take longer than all else here
 
     def take(path: Any, leaf: Any) -> np.ndarray:
         name = _name(path)
@@ -335,7 +341,7 @@ def as_params(arrays: dict[str, Any], config: LfadsConfig) -> tuple[Lfads, Lfads
             raise ValueError(f"weights of LFADS of these sizes hold {name} {leaf.shape}, got {came}.")
         return np.asarray(arrays[name])
 
-    return model, jax.tree_util.tree_map_with_path(take, start)
+    return built[0], jax.tree_util.tree_map_with_path(take, shapes)
 
 
 def _name(path: tuple[Any, ...]) -> str:
