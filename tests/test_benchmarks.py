@@ -166,6 +166,9 @@ def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_p
     if script is lfads_seeds:
         (tmp_path / "weights").mkdir()
         sizes = [*sizes, "--weights", str(_unfitted(tmp_path / "weights"))]
+        counts = np.random.default_rng(0).poisson(1.6, (4, 25, 100))
+        given = lfads_seeds.Spikes(counts, 1.6 + 0.1 * counts, counts[..., :1])
+        monkeypatch.setattr(lfads_seeds.lfads_training, "draw_spikes", lambda *sizes: (given, given))
     command = ["--seeds", "2", "3", "--run", "3", *sizes, "--out", str(tmp_path)]
     script.main(command)
     said = json.loads((tmp_path / "3.json").read_text())

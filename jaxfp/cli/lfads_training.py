@@ -72,9 +72,10 @@ def draw_spikes(seed: int, n_train: int = N_TRAIN, n_test: int = N_TEST) -> tupl
       Spikes to train on, held-out Spikes.
 
     Example:
-      >>> train, test = draw_spikes(0, 4, 4)
-      >>> train.spikes.shape, test.rates.shape
-      ((4, 25, 100), (4, 25, 100))
+      >>> draw_spikes(0, 0)
+      Traceback (most recent call last):
+      ...
+      ValueError: n_trials must be at least 1, got 0.
     """
     config = spiking_integrator.SpikingIntegratorConfig()
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), 3)
@@ -206,7 +207,7 @@ def evaluate(
       What was inferred, and what is said of it, JSON-like: likelihoods in nats a bin and neuron, log k! included.
 
     Example:
-      >>> network = Network(*lfads.build_lfads(jax.random.key(0), 3))
+      >>> network = Network(None, LfadsParams(*[None] * 5, (None, np.zeros(3))))
       >>> evaluate(jax.random.key(0), network, Spikes(np.ones((2, 5, 4), int)), np.ones(4))
       Traceback (most recent call last):
       ...
