@@ -1,5 +1,6 @@
 """Every script in benchmarks/ runs at toy size and resumes; what a side is told to have found is true."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -26,6 +27,7 @@ from benchmarks import (  # noqa: E402
     jslds_seeds,
     jslds_speed,
     kill_and_resume,
+    lfads_seeds,
     moving_average_seeds,
     networks,
     scaling,
@@ -115,6 +117,16 @@ def _untrained(folder):
     return folder
 
 
+def _unfitted(folder):
+    """The same for the networks of lfads_seeds and its controls: tests/test_lfads.py trains."""
+    recipe = lfads_seeds.lfads.Recipe(lfads_seeds.lfads.LfadsConfig(n_generator=4))
+    arrays = lfads_seeds.lfads.as_arrays(lfads_seeds.lfads.build_lfads(jax.random.key(0), 100, recipe.config)[1])
+    for name in ("lfads", "alone", "shuffled"):
+        provenance = {"seconds": 0.5, "recipe": dataclasses.asdict(recipe)}
+        io.save(folder / f"{name}_3.npz", {**arrays, "mean_counts": np.full(100, 1.6)}, provenance)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("script", "sizes"),
     [
@@ -125,6 +137,7 @@ def _untrained(folder):
             jslds_seeds,
             ["--n-units", "4", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
         ),
+        (lfads_seeds, ["--n-hidden", "4", "--train-trials", "4", "--trials", "4"]),
         (jslds_context_seeds, ["--n-units", "4", "--n-steps", "1", "--trials", "16", "--candidates", "4"]),
         (
             jslds_post_hoc,
@@ -150,6 +163,12 @@ def test_seeds_of_the_other_tasks_write_each_run_and_resume(script, sizes, tmp_p
     if script is jslds_seeds:  # compiling two searches takes half a minute; tests/test_jslds_job.py searches
         monkeypatch.setattr(jslds_seeds.jslds_mechanism, "find_points", _at_rest)
         sizes = [*sizes, "--weights", str(_untrained(tmp_path / "weights"))]
+    if script is lfads_seeds:
+        (tmp_path / "weights").mkdir()
+        sizes = [*sizes, "--weights", str(_unfitted(tmp_path / "weights"))]
+        counts = np.random.default_rng(0).poisson(1.6, (4, 25, 100))
+        given = lfads_seeds.Spikes(counts, 1.6 + 0.1 * counts, counts[..., :1])
+        monkeypatch.setattr(lfads_seeds.lfads_training, "draw_spikes", lambda *sizes: (given, given))
     command = ["--seeds", "2", "3", "--run", "3", *sizes, "--out", str(tmp_path)]
     script.main(command)
     said = json.loads((tmp_path / "3.json").read_text())
@@ -224,6 +243,7 @@ def test_help_lists_every_script(capsys):
         (sine_generator_seeds, "sine_generator_seeds/n200", 5),
         (jslds_context_seeds, "jslds_context_seeds", 5),
         (jslds_post_hoc, "jslds_post_hoc", 5),
+        (lfads_seeds, "lfads_seeds", 5),
     ],
 )
 def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):

@@ -1,4 +1,4 @@
-"""The command line: `python -m jaxfp flip-flop | sine-generator | moving-average | jslds | toys | find WEIGHTS.npz`."""
+"""The command line: `python -m jaxfp COMMAND`, one for each task, and `find WEIGHTS.npz`."""
 
 import argparse
 import sys
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         find,
         flip_flop,
         jslds,
+        lfads,
         moving_average,
         sine_generator,
         toys,
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (flip_flop, sine_generator, moving_average, jslds, toys, find):
+    for module in (flip_flop, sine_generator, moving_average, jslds, lfads, toys, find):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -8,6 +8,7 @@ from jaxfp.plotting.jslds import (
     selection_map,
     state_eigenvalues,
 )
+from jaxfp.plotting.lfads import factor_traces, spike_rates, true_against_inferred
 from jaxfp.plotting.manifolds import line_drift, line_timescales, slow_line
 from jaxfp.plotting.planes import phase_plane, saddle_node
 from jaxfp.plotting.points import (
@@ -40,8 +41,8 @@ from jaxfp.plotting.topology import amplitude_sweep, approach, edge_distances, t
 __all__ = [
     "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "amplitude_sweep", "approach", "average", "bifurcation_diagram",
     "branches", "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "expansion_points",
-    "family_inside_orbits", "frequencies", "hold_curves", "line_drift", "line_timescales", "multipliers", "orbits",
-    "oscillations", "phase_plane", "q_distribution", "readout_space", "saddle_node", "selection_map", "sheet",
-    "slow_line", "state_eigenvalues", "state_space", "taylor", "timescales", "tolerances", "trial", "truth_table",
-    "unstable_manifolds",
+    "factor_traces", "family_inside_orbits", "frequencies", "hold_curves", "line_drift", "line_timescales",
+    "multipliers", "orbits", "oscillations", "phase_plane", "q_distribution", "readout_space", "saddle_node",
+    "selection_map", "sheet", "slow_line", "spike_rates", "state_eigenvalues", "state_space", "taylor",
+    "timescales", "tolerances", "trial", "true_against_inferred", "truth_table", "unstable_manifolds",
 ]  # fmt: skip
