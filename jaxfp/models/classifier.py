@@ -71,11 +71,11 @@ def build_cell(key: jax.Array, kind: str, n_embedding: int, n_units: int) -> tup
     arguments.check_count("n_units", n_units)
     rngs = nnx.Rngs(key)
     if kind == "ugrnn":
-        update = cells.UGRNNCell(n_embedding, n_units, rngs=rngs)
+        update: Any = cells.UGRNNCell(n_embedding, n_units, rngs=rngs)
         update.b[...] = jnp.zeros_like(update.b[...])
         return flax_adapters.from_nnx(update)
     fan_in = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
-    begin = {"kernel_init": fan_in, "recurrent_kernel_init": fan_in, "rngs": rngs}
+    begin: Any = {"kernel_init": fan_in, "recurrent_kernel_init": fan_in, "rngs": rngs}
     if kind == "gru":
         return flax_adapters.from_nnx(nnx.GRUCell(n_embedding, n_units, **begin))
     if kind == "lstm":
