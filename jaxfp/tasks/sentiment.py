@@ -25,6 +25,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxfp import arguments
@@ -268,6 +269,27 @@ def bucket(texts: Texts, n_buckets: int = 3) -> tuple[Texts, ...]:
         for r, end in zip(rows, ends, strict=True)
         if len(r)
     )
+
+
+def shuffle_words(key: jax.Array, texts: Texts) -> Texts:
+    """The same words of each text in another order, the pads where they were.
+
+    Args:
+      key: typed PRNG key.
+      texts: encoded.
+
+    Returns:
+      Texts.
+
+    Example:
+      >>> texts = Texts(np.array([[5, 6, 7, 0]], np.int32), np.array([3], np.int32), np.array([1], np.int32))
+      >>> sorted(shuffle_words(jax.random.key(0), texts).tokens[0, :3].tolist())
+      [5, 6, 7]
+    """
+    drawn = np.asarray(jax.random.uniform(key, texts.tokens.shape))
+    behind = np.arange(texts.tokens.shape[1]) >= np.asarray(texts.lengths)[:, None]
+    order = np.argsort(np.where(behind, 2.0, drawn), axis=1, kind="stable")
+    return texts._replace(tokens=np.take_along_axis(np.asarray(texts.tokens), order, axis=1))
 
 
 def _take(reviews: Reviews, rows: np.ndarray) -> Reviews:
