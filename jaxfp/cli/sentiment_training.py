@@ -113,7 +113,7 @@ def as_arrays(network: Network) -> dict[str, np.ndarray]:
     Example:
       >>> network = init_network(0, Recipe("vanilla", n_units=4), ("<pad>", "<unknown>", "a"))
       >>> sorted(as_arrays(network))[:2]
-      ['b_out', 'cell.dense_h.bias']
+      ['b_out', 'cell.dense_h.kernel']
     """
     params = network.params
     cell = traverse_util.flatten_dict({"cell": params.cell}, sep=".")

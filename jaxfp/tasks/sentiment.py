@@ -116,11 +116,11 @@ def load_lexicon() -> dict[str, float]:
     Raises:
       ValueError: if the package vaderSentiment is not installed.
 
-    Source: Hutto & Gilbert (2014), ICWSM.
-
     Example:
       >>> load_lexicon()["good"] if importlib.util.find_spec("vaderSentiment") else 1.9
       1.9
+
+    Source: Hutto & Gilbert (2014), ICWSM.
     """
     file = _packaged("vaderSentiment", "vaderSentiment", "vader_lexicon.txt")
     rows = (line.split("\t") for line in file.read_text(encoding="utf-8").splitlines() if "\t" in line)
