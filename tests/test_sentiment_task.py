@@ -208,9 +208,9 @@ def test_modifiers_flip_and_double_what_follows():
 
 def test_the_control_depends_on_the_last_word_alone(key):
     config = synthetic_reviews.SyntheticReviewsConfig(last_word=True)
-    batch = synthetic_reviews.sample_batch(key, config, 500)
+    batch = synthetic_reviews.sample_batch(key, config, 20_000)
     tokens, lengths = np.asarray(batch.tokens), np.asarray(batch.lengths)
-    last = tokens[np.arange(500), lengths - 1]
+    last = tokens[np.arange(20_000), lengths - 1]
     np.testing.assert_array_equal(batch.evidence, synthetic_reviews.valences(config)[last])
     assert np.all(np.asarray(batch.evidence) != 0)
     np.testing.assert_array_equal(tokens != 0, np.arange(config.longest) < lengths[:, None])
