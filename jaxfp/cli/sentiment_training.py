@@ -68,12 +68,13 @@ class Recipe:
     patience: int = 3
 
 
-def recipe_of(cell: str, corpus: str = "rotten_tomatoes") -> Recipe:
+def recipe_of(cell: str, corpus: str = "rotten_tomatoes", *, small: bool = False) -> Recipe:
     """How the networks that are reported were trained; chosen on validation splits.
 
     Args:
       cell: its kind.
       corpus: "rotten_tomatoes"; anything else is trained on as "imdb" is.
+      small: of the packaged networks, with half the vocabulary and the embedding.
 
     Returns:
       Recipe.
@@ -82,13 +83,14 @@ def recipe_of(cell: str, corpus: str = "rotten_tomatoes") -> Recipe:
       ValueError: for an unknown cell.
 
     Example:
-      >>> recipe_of("gru").word_dropout
-      0.3
+      >>> recipe_of("gru").word_dropout, recipe_of("gru", small=True).n_words
+      (0.3, 5000)
     """
     arguments.check_choice("cell", cell, CELLS)
+    recipe = Recipe(cell, word_dropout=0.2, n_epochs=4)
     if corpus == "rotten_tomatoes":
-        return Recipe(cell, learning_rate=1e-3, word_dropout=0.3, n_epochs=8)
-    return Recipe(cell, word_dropout=0.2, n_epochs=4)
+        recipe = Recipe(cell, learning_rate=1e-3, word_dropout=0.3, n_epochs=8)
+    return dataclasses.replace(recipe, n_embedding=32, n_words=5000) if small else recipe
 
 
 class Network(NamedTuple):
@@ -317,7 +319,8 @@ def train_on(
     _, key = jax.random.split(jax.random.key(seed))
     parts = [jax.tree.map(jnp.asarray, part) for part in sentiment.bucket(train, recipe.n_buckets)]
     sizes = [len(part.labels) for part in parts]
-    optimizer = _optimizer(recipe, sum(-(-size // recipe.batch_size) for size in sizes))
+    n_updates = recipe.n_epochs * sum(-(-size // recipe.batch_size) for size in sizes)
+    optimizer = _optimizer(recipe.learning_rate, n_updates, recipe.weight_decay, recipe.clip)
     start, tree = jax.tree.flatten((network.params, optimizer.init(network.params)))
     leaves: list[Any] = [np.asarray(leaf) for leaf in start]
     keep: checkpoints.Keep = checkpoints.keep_nothing
@@ -414,7 +417,7 @@ def _bar(n_epochs: int, progress: bool) -> Iterator[Callable[[int, dict[str, flo
 
 
 @functools.lru_cache
-def _optimizer(recipe: Recipe, steps_an_epoch: int) -> optax.GradientTransformation:
-    """One for each recipe, so that a second seed compiles nothing."""
-    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_epochs * steps_an_epoch)
-    return optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adamw(schedule, weight_decay=recipe.weight_decay))
+def _optimizer(learning_rate: float, n_updates: int, weight_decay: float, clip: float) -> optax.GradientTransformation:
+    """One for the same numbers, so that a second seed compiles nothing."""
+    schedule = optax.cosine_decay_schedule(learning_rate, n_updates)
+    return optax.chain(optax.clip_by_global_norm(clip), optax.adamw(schedule, weight_decay=weight_decay))
