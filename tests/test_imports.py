@@ -18,9 +18,9 @@ WRITTEN = """
 types arguments archive io checkpoints compiling side_by_side program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force models.jslds
-models.jslds_post_hoc models.lfads_model models.lfads_losses models.lfads
+models.jslds_post_hoc models.lfads_model models.lfads_losses models.lfads models.classifier models.bag_of_words
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.three_bit_memory
-tasks.context_integration tasks.spiking_integrator tasks.sentiment
+tasks.context_integration tasks.spiking_integrator tasks.sentiment tasks.synthetic_reviews
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
 search.engine search.dedupe search.polish search.zeros search.minima search.judgment search.known search.settling
 search.wave
@@ -37,7 +37,7 @@ cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.jslds_training cli.jslds_mechanism
-cli.jslds_context cli.jslds_context_mechanism cli.jslds
+cli.jslds_context cli.jslds_context_mechanism cli.jslds cli.sentiment_training
 cli.lfads_training cli.lfads
 cli.toys cli.find cli.__init__ __main__
 """
