@@ -119,3 +119,10 @@ def test_the_standard_network_is_trained_alone_and_without_noise():
     assert jslds_context.STANDARD.strengths.network_alone
     assert jslds_context.STANDARD.noise == 0
     assert (jslds_context.STANDARD.n_units, jslds_context.STANDARD.n_steps) == (64, 10_000)
+
+
+def test_the_papers_recipe_is_its_released_code():
+    paper = jslds_context.PAPER
+    assert (paper.cell, paper.n_units, paper.batch_size, paper.n_steps) == ("tanh", 128, 256, 50_000)
+    assert (paper.learning_rate, paper.decay, paper.adam_eps, paper.noise, paper.ramp) == (0.02, 0.9999, 0.1, 0.0, 0.0)
+    assert dataclasses.astuple(paper.strengths) == (1.0, 1.0, 100.0, 10.0, 1e-5)
