@@ -119,7 +119,7 @@ def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
         key_trials, key_noise = jax.random.split(key)
         inputs, targets, _ = context_integration.sample_batch(key_trials, config, recipe.batch_size)
         shape = (recipe.batch_size, config.n_time, recipe.n_units)
-        noise = recipe.noise * jax.random.normal(key_noise, shape) if recipe.noise else None
+        noise = jslds_training.sample_noise(key_noise, recipe, training.clock, shape)
         return jslds_training.loss_on(model, recipe, training, (inputs, targets), context_integration.loss, noise)
 
     return loss

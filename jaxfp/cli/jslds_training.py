@@ -34,6 +34,7 @@ class Recipe:
       n_units: number of units; the state of an LSTM is twice as long.
       strengths: of the terms of the loss.
       noise: standard deviation of the noise on the state, activation units.
+      noise_left: what is left of it at the end, a share; it falls along half a cosine.
       sparse_fraction, sparse_keep: see `three_bit_memory.sample_batch`.
       gain: of the recurrent weights at the start.
       learning_rate: the first one.
@@ -49,6 +50,7 @@ class Recipe:
     n_units: int = 32
     strengths: jslds.Strengths = dataclasses.field(default_factory=jslds.Strengths)
     noise: float = 0.1
+    noise_left: float = 1.0
     sparse_fraction: float = 0.25
     sparse_keep: float = 0.15
     gain: float = 0.9
@@ -284,13 +286,37 @@ def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
             sparse_keep=recipe.sparse_keep,
         )
         shape = (recipe.batch_size, config.n_time, len(training.weights.hidden0))
-        noise = recipe.noise * jax.random.normal(key_noise, shape) if recipe.noise else None
+        noise = sample_noise(key_noise, recipe, training.clock, shape)
         return loss_on(model, recipe, training, batch, three_bit_memory.loss, noise)
 
     return loss
 
 
 THREE_BIT = Problem("3-bit memory", init_network, loss_of)
+
+
+def sample_noise(key: jax.Array, recipe: Recipe, clock: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
+    """Noise on the state, as strong as it is by now.
+
+    Args:
+      key: of the noise.
+      recipe: how strong it is.
+      clock: scalar, the number of updates so far.
+      shape: (n_trials, n_time, n_hidden).
+
+    Returns:
+      Noise of this shape, activation units; None for none.
+
+    Example:
+      >>> recipe = Recipe(noise=0.1, noise_left=0.5, n_steps=10)
+      >>> first, last = (sample_noise(jax.random.key(0), recipe, jnp.full((), n), (1, 1, 1)) for n in (0.0, 10.0))
+      >>> round(float(last[0, 0, 0] / first[0, 0, 0]), 6)
+      0.5
+    """
+    if not recipe.noise:
+        return None
+    fallen = (1 - jnp.cos(jnp.pi * jax.lax.stop_gradient(clock) / recipe.n_steps)) / 2
+    return recipe.noise * (1 - (1 - recipe.noise_left) * fallen) * jax.random.normal(key, shape)
 
 
 def loss_on(
