@@ -141,7 +141,7 @@ def state_eigenvalues(eigenvalues: Any, names: Sequence[str], ax: Axes | None = 
     """Eigenvalues at the centers of the clusters of expansion points.
 
     Args:
-      eigenvalues: (n_clusters, n_hidden) complex.
+      eigenvalues: of each cluster an array (..., n_hidden), complex.
       names: of the clusters.
       ax: axes to draw into; new ones by default.
 
@@ -153,7 +153,8 @@ def state_eigenvalues(eigenvalues: Any, names: Sequence[str], ax: Axes | None = 
       'Re eigenvalue'
     """
     ax = plt.subplots()[1] if ax is None else ax
-    for cluster, (name, values) in enumerate(zip(names, np.asarray(eigenvalues), strict=True)):
+    for cluster, (name, each) in enumerate(zip(names, eigenvalues, strict=True)):
+        values = np.ravel(each)
         ax.scatter(values.real, values.imag, s=14, lw=0, alpha=0.8, color=_color(cluster), label=name)
     turn = np.linspace(0, 2 * np.pi, 721)
     ax.plot(np.cos(turn), np.sin(turn), color="black", lw=0.8)
