@@ -147,7 +147,7 @@ def test_it_writes_what_it_found(job):
     assert "They are not the fixed points of the network" in " ".join(printed.split())
 
 
-@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--trials", "0"], ["--candidates", "0"]])
+@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--trials", "0"], ["--candidates", "0"], ["--paper"]])
 def test_wrong_arguments_are_one_line(wrong, tmp_path, capsys):
     assert cli.main(["jslds", *wrong, "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("jaxfp: error: --")

@@ -115,7 +115,7 @@ def find_lines(network: Network, trials: ContextTrials) -> Lines:
         expansion = trials.does.both.expansion[trials.context == which, N_SKIPPED:]
         expansion = expansion.reshape(-1, expansion.shape[-1])
         order = np.argsort(expansion @ w_out)
-        drawn.append(expansion[order[np.linspace(0, len(order) - 1, min(N_SHOWN, len(order))).astype(int)]])
+        drawn.append(expansion[_evenly(order, N_SHOWN)])
     points = np.concatenate(drawn)
     context = np.repeat(CONTEXTS, [len(each) for each in drawn])
     inputs = np.eye(trials.does.inputs.shape[2])[np.array(CONTEXT_LINES)[context]]
@@ -148,6 +148,11 @@ def choice_axes(network: Network, lines: Lines) -> np.ndarray:
     made_of = np.column_stack([lines.right.mean(0), w_in[:, EVIDENCE_LINES]])
     axes, upper = np.linalg.qr(made_of)
     return (axes * np.sign(np.diag(upper))).T + 0.0  # no -0
+
+
+def _evenly(rows: np.ndarray, n_drawn: int) -> np.ndarray:
+    """So many of them, or all."""
+    return rows[np.linspace(0, len(rows) - 1, min(n_drawn, len(rows))).astype(int)]
 
 
 def _distances(lines: Lines, found: Any, proved: np.ndarray) -> list[dict[str, float]]:
@@ -188,52 +193,77 @@ def _show(console: Console, said: dict[str, Any], provenance: dict[str, Any]) ->
     )
 
 
+def draw_selection(network: Network, lines: Lines) -> report.Drawing:
+    """Both lines on the axes of choice and evidence, with what is taken up along them.
+
+    Args:
+      network: trained.
+      lines: of it.
+
+    Returns:
+      What to draw, into axes with projection="3d".
+    """
+    axes = choice_axes(network, lines)
+    each = [np.flatnonzero(lines.context == context) for context in CONTEXTS]
+    arrows = np.concatenate([_evenly(rows, N_ARROWS) for rows in each])
+    shown = lines.points @ axes.T
+    vectors = np.ptp(shown[:, 1:], axis=0).max() / 2 * lines.left[arrows] @ axes.T
+
+    def draw(ax: Any) -> Any:
+        return plotting.selection_vectors(
+            shown, lines.context, NAMES, shown[arrows], vectors, lines.context[arrows], AXES, ax
+        )
+
+    return report.Drawing("selection_vectors.png", draw, "3d")
+
+
+def draw_evidence(network: Network, lines: Lines, context: int, channel: int) -> report.Drawing:
+    """Trials of one context by the evidence in one channel, asked for or not.
+
+    Args:
+      network: trained.
+      lines: of it.
+      context: 0 or 1.
+      channel: 0 or 1.
+
+    Returns:
+      What to draw.
+    """
+    n_time = context_integration.ContextIntegrationConfig().n_time
+    level = np.stack([each.ravel() for each in np.meshgrid(LEVELS, LEVELS)], 1)
+    evidence = jnp.asarray(np.repeat(level[:, None], n_time, axis=1))
+    batch = context_integration.as_batch(evidence, jnp.full(len(level), context))
+    both = jslds_context_mechanism.run_context_trials(network, batch).does.both
+    axes = choice_axes(network, lines)[[0, 1 + channel]]
+    network_states, switching_states = (branch[:, N_SKIPPED:] @ axes.T for branch in (both.hidden, both.switching))
+    points = lines.points[lines.context == context] @ axes.T
+    asked = "asked for" if channel == context else "not asked for"
+
+    def draw(ax: Any) -> Any:
+        names = AXES[0], AXES[1 + channel]
+        low = plotting.evidence_plane(network_states, switching_states, level[:, channel], points, names, ax)
+        low.set_title(f"{NAMES[context]}, by evidence {channel}, which is {asked}")
+        return low
+
+    return report.Drawing(f"context_{context}_evidence_{channel}.png", draw)
+
+
 def _draw(
     network: Network, trials: ContextTrials, lines: Lines, proved: np.ndarray, n_unstable: np.ndarray
 ) -> list[report.Drawing]:
     """The paper's figure 3."""
     origin, directions = report.principal_directions(lines.points)
-    does = trials.does
-    first = {"network": does.both.hidden[0], "linear system": does.both.switching[0]}
+    both = trials.does.both
+    first = {"network": both.hidden[0], "linear system": both.switching[0]}
     one_trial = {name: (states - origin) @ directions.T for name, states in first.items()}
     eigenvalues = [lines.eigenvalues[lines.context == context] for context in CONTEXTS]
-    axes = choice_axes(network, lines)
-    arrows = np.concatenate([np.flatnonzero(lines.context == context)[_evenly(lines, context)] for context in CONTEXTS])
-    shown = lines.points @ axes.T
-    vectors = np.ptp(shown[:, 1:], axis=0).max() / 2 * lines.left[arrows] @ axes.T
-    drawings = [
+    return [
         report.Drawing("expansion_points.png", lambda ax: plotting.expansion_points(
             lines.points, lines.context, NAMES, proved, n_unstable, (origin, directions), ax
         ).set_title("Expansion points by context, and fixed points"), "3d"),
         report.Drawing("branches.png", lambda ax: plotting.branches(one_trial, ax)),
         report.Drawing("expansion_eigenvalues.png", lambda ax: plotting.state_eigenvalues(
             eigenvalues, NAMES, ax).set_title("Eigenvalues at expansion points")),
-        report.Drawing("selection_vectors.png", lambda ax: plotting.selection_vectors(
-            shown, lines.context, NAMES, shown[arrows], vectors, lines.context[arrows], AXES, ax), "3d"),
+        draw_selection(network, lines),
+        *(draw_evidence(network, lines, context, channel) for context in CONTEXTS for channel in EVIDENCE_LINES),
     ]  # fmt: skip
-    return drawings + [_plane(network, lines, axes, context, line) for context in CONTEXTS for line in EVIDENCE_LINES]
-
-
-def _evenly(lines: Lines, context: int) -> np.ndarray:
-    n_points = int((lines.context == context).sum())
-    return np.linspace(0, n_points - 1, min(N_ARROWS, n_points)).astype(int)
-
-
-def _plane(network: Network, lines: Lines, axes: np.ndarray, context: int, line: int) -> report.Drawing:
-    """Trials of one context by the evidence in one channel, asked for or not."""
-    n_time = context_integration.ContextIntegrationConfig().n_time
-    level = np.stack([each.ravel() for each in np.meshgrid(LEVELS, LEVELS)], 1)
-    evidence = jnp.asarray(np.repeat(level[:, None], n_time, axis=1))
-    batch = context_integration.as_batch(evidence, jnp.full(len(level), context))
-    both = jslds_context_mechanism.run_context_trials(network, batch).does.both
-    chosen = axes[[0, 1 + line]]
-    network_states, switching_states = (branch[:, N_SKIPPED:] @ chosen.T for branch in (both.hidden, both.switching))
-    points = lines.points[lines.context == context] @ chosen.T
-    asked = "asked for" if line == context else "not asked for"
-
-    def draw(ax: Any) -> Any:
-        names = AXES[0], AXES[1 + line]
-        low = plotting.evidence_plane(network_states, switching_states, level[:, line], points, names, ax)
-        return low.set_title(f"{NAMES[context]}, by evidence {line}, which is {asked}")
-
-    return report.Drawing(f"context_{context}_evidence_{line}.png", draw)
