@@ -134,7 +134,9 @@ def test_the_network_that_is_trained_is_the_one_that_is_looked_at():
 def test_the_standard_network_is_trained_alone_and_without_noise():
     assert jslds_context.STANDARD.strengths.network_alone
     assert jslds_context.STANDARD.noise == 0
-    assert (jslds_context.STANDARD.n_units, jslds_context.STANDARD.n_steps) == (64, 10_000)
+    recipe = jslds_context.RECIPE
+    kept = dataclasses.replace(jslds_context.STANDARD, strengths=recipe.strengths, noise=recipe.noise)
+    assert kept == recipe
 
 
 def test_the_papers_recipe_is_its_released_code():

@@ -27,14 +27,22 @@ N_INPUTS = 4
 RECIPE = Recipe(
     cell="tanh",
     n_units=64,
-    strengths=jslds.Strengths(lam_rnn=1.0, lam_jslds=1.0, lam_e=100.0, lam_a=10.0, l2=1e-5),
+    strengths=jslds.Strengths(lam_rnn=1.0, lam_jslds=1.0, lam_e=100.0, lam_a=50.0, l2=1e-5),
     noise=0.1,
+    noise_left=0.0,
     sparse_fraction=0.0,
-    learning_rate=3e-3,
-    n_steps=10_000,
+    gain=0.5,
+    learning_rate=8e-3,
+    n_steps=4000,
 )
 STANDARD = dataclasses.replace(RECIPE, strengths=jslds_training.ALONE, noise=0.0)
-PAPER = dataclasses.replace(jslds_training.PAPER, cell="tanh", n_units=128, strengths=RECIPE.strengths, n_steps=50_000)
+PAPER = dataclasses.replace(
+    jslds_training.PAPER,
+    cell="tanh",
+    n_units=128,
+    strengths=dataclasses.replace(RECIPE.strengths, lam_a=10.0),
+    n_steps=50_000,
+)
 
 
 def as_network(arrays: dict[str, Any]) -> Network:
