@@ -154,6 +154,7 @@ def job(tmp_path_factory):
     command = ["jslds", "--task", "context", "--trials", "64", "--candidates", "32", "--quiet", "--out", str(out)]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setenv("COLUMNS", "80")
+        patch.setattr(jslds_context_mechanism, "N_DRAWN", 200)  # a spectrum takes 7 ms
         assert cli.main(command) == 0
     return out, json.loads((out / "report.json").read_text()), printed.getvalue()
 

@@ -24,7 +24,7 @@ from jaxfp.tasks.context_integration import CONTEXT_LINES
 NAMES = ("context 0", "context 1")
 AXES = ("choice", "evidence 0", "evidence 1")
 LEVELS = (-0.04, -0.02, -0.009, 0.009, 0.02, 0.04)  # evidence a step in either channel, 36 conditions
-N_SHOWN = 200  # expansion points of a context in a figure
+N_SHOWN = 100  # expansion points of a context in a figure
 N_ARROWS = 9
 N_CANDIDATES = 256  # of each context
 
