@@ -5,6 +5,7 @@ integrates, over expansion points of both contexts; then the lines of both kinds
 the axes before it. Trials shown there have no noise: evidence is a bias in either channel.
 """
 
+import argparse
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +58,16 @@ def look(job: frame.Job, network: Network, provenance: dict[str, Any]) -> tuple[
 
     Returns:
       What report.json says of it; points; figures.
+
+    Raises:
+      ValueError: if there are no trials.
+
+    Example:
+      >>> import argparse
+      >>> look(frame.Job(argparse.Namespace(seed=0, trials=0), None, None, None), None, {})
+      Traceback (most recent call last):
+      ...
+      ValueError: n_trials must be at least 1, got 0.
     """
     arguments = job.arguments
     key_trials, key_order, key_search = jax.random.split(jax.random.fold_in(jax.random.key(arguments.seed), 1), 3)
@@ -202,6 +213,12 @@ def draw_selection(network: Network, lines: Lines) -> report.Drawing:
 
     Returns:
       What to draw, into axes with projection="3d".
+
+    Example:
+      >>> from jaxfp.cli import jslds_context
+      >>> network = jslds_context.init_network(jax.random.key(0), jslds_context.Recipe("tanh", n_units=4))
+      >>> draw_selection(network, Lines(np.eye(4)[:2], np.arange(2), None, np.eye(4)[:2], np.eye(4)[:2])).projection
+      '3d'
     """
     axes = choice_axes(network, lines)
     each = [np.flatnonzero(lines.context == context) for context in CONTEXTS]
@@ -228,6 +245,12 @@ def draw_evidence(network: Network, lines: Lines, context: int, channel: int) ->
 
     Returns:
       What to draw.
+
+    Example:
+      >>> from jaxfp.cli import jslds_context
+      >>> network = jslds_context.init_network(jax.random.key(0), jslds_context.Recipe("tanh", n_units=4))
+      >>> draw_evidence(network, Lines(np.eye(4)[:1], np.zeros(1, int), None, np.eye(4)[:1], None), 0, 1).name
+      'context_0_evidence_1.png'
     """
     n_time = context_integration.ContextIntegrationConfig().n_time
     level = np.stack([each.ravel() for each in np.meshgrid(LEVELS, LEVELS)], 1)

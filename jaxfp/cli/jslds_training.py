@@ -334,6 +334,14 @@ def loss_on(
 
     Returns:
       `(loss, terms)`; of a network alone, the loss.
+
+    Example:
+      >>> network = init_network(jax.random.key(0), Recipe("tanh", n_units=4))
+      >>> start = Training(network.params, jnp.zeros(()))
+      >>> batch = three_bit_memory.sample_batch(jax.random.key(0), three_bit_memory.ThreeBitMemoryConfig(n_time=6), 2)
+      >>> loss, terms = loss_on(network.model, PLAIN, start, batch, three_bit_memory.loss, None)
+      >>> bool(abs(loss - 3 * terms.rnn - terms.jslds) < 1e-4)
+      True
     """
     (inputs, targets), strengths = batch, recipe.strengths
     if strengths.network_alone:
