@@ -5,7 +5,6 @@ integrates, over expansion points of both contexts; then the lines of both kinds
 the axes before it. Trials shown there have no noise: evidence is a bias in either channel.
 """
 
-import argparse
 from typing import Any, NamedTuple
 
 import jax
