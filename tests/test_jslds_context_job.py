@@ -160,7 +160,7 @@ def job(tmp_path_factory):
 
 
 def test_the_packaged_network_has_a_line_in_each_context(job):
-    """Issue 6, one seed, at 99 % of the expansion points: one mode, the next far from it, and selection swaps."""
+    """Issue 6, one seed: one mode, the next far from it at every point, and selection, which swaps, nearly everywhere."""
     said = job[1]
     does = said["behaviour"]
     assert min(does["r_squared"].values()) > 0.99
@@ -168,7 +168,8 @@ def test_the_packaged_network_has_a_line_in_each_context(job):
     assert does["shuffled_relative_error"] > 2 * does["relative_error"]
     assert said["own_points"]["spread"]["one_step"] > 1.5 * does["relative_error"]
     for context in said["contexts"].values():
-        assert min(context[name]["share"] for name in ("leading", "second", "selection")) >= 0.99
+        assert context["leading"]["share"] == context["second"]["share"] == 1
+        assert context["selection"]["share"] >= 0.95
         assert context["line"] > 0.8
 
 

@@ -33,7 +33,7 @@ RECIPE = Recipe(
     noise_left=0.0,
     sparse_fraction=0.0,
     gain=0.5,
-    learning_rate=8e-3,
+    learning_rate=4e-3,
     n_steps=4000,
 )
 STANDARD = dataclasses.replace(RECIPE, strengths=jslds_training.ALONE, noise=0.0)
