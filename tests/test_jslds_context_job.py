@@ -160,13 +160,13 @@ def job(tmp_path_factory):
 
 
 def test_the_packaged_network_has_a_line_in_each_context(job):
-    """Issue 6, one seed: one mode, the next far from it at every point, and selection, which swaps, nearly everywhere."""
+    """Issue 6, one seed: one mode, the next far from it at every point, and selection nearly everywhere."""
     said = job[1]
     does = said["behaviour"]
     assert min(does["r_squared"].values()) > 0.99
     assert does["relative_error"] <= 0.03
     assert does["shuffled_relative_error"] > 2 * does["relative_error"]
-    assert said["own_points"]["spread"]["one_step"] > 1.5 * does["relative_error"]
+    assert said["own_points"]["spread"]["free_run"] > does["relative_error"]
     for context in said["contexts"].values():
         assert context["leading"]["share"] == context["second"]["share"] == 1
         assert context["selection"]["share"] >= 0.95
