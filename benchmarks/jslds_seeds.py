@@ -40,6 +40,11 @@ COLUMNS = (
     "by_index",
     "distance_to_proved",
     "train_s",
+    "ablations.no_fixed_point_term.residual",
+    "ablations.no_approximation_term.relative_error",
+    "ablations.plain.hold",
+    "ablations.plain.selection_least",
+    "ablations.plain.by_index",
 )
 STATISTICS: seed_runs.Statistics = {
     "signs right in 99.9 % of the steps, both branches": lambda r: min(r["sign_accuracy"].values()) >= 0.999,
@@ -53,6 +58,15 @@ STATISTICS: seed_runs.Statistics = {
     "selection above 5 in every state": lambda r: r["selection_least"] > 5,
     "all bits right after 500 silent steps in 99 %, both branches": lambda r: (
         min(shares[-1] for shares in r["hold"].values()) >= 0.99
+    ),
+    "without the fixed-point term the residual is at least 10 times as large": lambda r: (
+        r["ablations.no_fixed_point_term.residual"] >= 10 * r["residual"]
+    ),
+    "without the approximation term the relative error is at least 10 times as large": lambda r: (
+        r["ablations.no_approximation_term.relative_error"] >= 10 * r["relative_error"]
+    ),
+    "without noise bits are lost in 500 silent steps in more than 1 % (the degenerate solution)": lambda r: (
+        min(shares[-1] for shares in r["ablations.plain.hold"].values()) < 0.99
     ),
 }
 _R1 = jslds_training.Recipe()

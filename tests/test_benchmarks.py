@@ -133,7 +133,7 @@ def _untrained(folder):
     folder.mkdir()
     recipe = jslds_seeds.jslds_training.Recipe(n_units=4)
     network = jslds_seeds.jslds_training.init_network(jax.random.key(0), recipe)
-    for name in ("jslds", "standard"):
+    for name in ("jslds", "standard", *jslds_seeds.COTRAINED):
         arrays = jslds_seeds.jslds_training.as_arrays(network.params)
         io.save(folder / f"{name}_3.npz", arrays, {"seconds": 0.5})
     return folder
@@ -157,7 +157,7 @@ def _unfitted(folder):
         (moving_average_seeds, ["--cell", "tanh", "--n-hidden", "8", "--n-steps", "2", "--states", "16"]),
         (
             jslds_seeds,
-            ["--n-units", "4", "--trials", "4", "--candidates", "4", "--baselines", "standard"],
+            ["--n-units", "4", "--trials", "4", "--candidates", "4", "--baselines", "standard", "--ablations"],
         ),
         (lfads_seeds, ["--n-hidden", "4", "--train-trials", "4", "--trials", "4"]),
         (jslds_context_seeds, ["--n-units", "4", "--n-steps", "1", "--trials", "16", "--candidates", "4"]),
@@ -263,6 +263,7 @@ def test_help_lists_every_script(capsys):
         (moving_average_seeds, "moving_average_seeds", 10),
         (sine_generator_seeds, "sine_generator_seeds", 10),
         (sine_generator_seeds, "sine_generator_seeds/n200", 5),
+        (jslds_seeds, "jslds_seeds", 5),
         (jslds_context_seeds, "jslds_context_seeds", 5),
         (jslds_post_hoc, "jslds_post_hoc", 5),
         (lfads_seeds, "lfads_seeds", 5),

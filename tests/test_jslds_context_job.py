@@ -1,13 +1,17 @@
 """Context integration with its switching linear system: the numbers are right on a network known by hand."""
 
+import contextlib
 import dataclasses
+import io as stringio
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxfp.cli import jslds_context, jslds_context_mechanism, jslds_training
+from jaxfp import cli, io
+from jaxfp.cli import jslds_context, jslds_context_mechanism, jslds_context_report, jslds_training
 from jaxfp.tasks import context_integration
 from jaxfp.types import FIXED
 
@@ -79,6 +83,18 @@ def test_one_mode_stays_and_takes_up_what_its_context_asks_for(integrator, trial
         assert context["selection"]["share"] == 0
 
 
+def test_choice_and_evidence_are_the_axes_of_the_integrator(integrator, trials):
+    """Its third unit (right eigenvector) sums what is on all three (left), and the gates are those of evidence."""
+    lines = jslds_context_report.find_lines(integrator, trials)
+    assert np.unique(lines.context, return_counts=True)[1].tolist() == [jslds_context_report.N_SHOWN] * 2
+    np.testing.assert_allclose(lines.right, [[0.0, 0.0, 1.0]] * len(lines.points), atol=1e-9)
+    np.testing.assert_allclose(lines.left, np.full((len(lines.points), 3), 3**-0.5), rtol=1e-6)
+    np.testing.assert_allclose(lines.eigenvalues[:, 0], LEAK, atol=1e-5)
+    np.testing.assert_allclose(jslds_context_report.choice_axes(integrator, lines), np.eye(3)[[2, 0, 1]], atol=1e-9)
+    turned = integrator._replace(params=integrator.params._replace(readout=(-integrator.params.readout[0], None)))
+    np.testing.assert_allclose(jslds_context_report.find_lines(turned, trials).right, -lines.right, atol=1e-9)
+
+
 def test_each_trial_is_predicted_from_the_points_of_its_context(integrator, trials, line):
     """The network is nearly linear about either."""
     assert jslds_context_mechanism.point_counts(line) == {"fixed": [1, 1], "proved": [1, 1], "slow": [0, 0]}
@@ -118,4 +134,54 @@ def test_the_network_that_is_trained_is_the_one_that_is_looked_at():
 def test_the_standard_network_is_trained_alone_and_without_noise():
     assert jslds_context.STANDARD.strengths.network_alone
     assert jslds_context.STANDARD.noise == 0
-    assert (jslds_context.STANDARD.n_units, jslds_context.STANDARD.n_steps) == (64, 10_000)
+    recipe = jslds_context.RECIPE
+    kept = dataclasses.replace(jslds_context.STANDARD, strengths=recipe.strengths, noise=recipe.noise)
+    assert kept == recipe
+
+
+def test_the_papers_recipe_is_its_released_code():
+    paper = jslds_context.PAPER
+    assert (paper.cell, paper.n_units, paper.batch_size, paper.n_steps) == ("tanh", 128, 256, 50_000)
+    assert (paper.learning_rate, paper.decay, paper.adam_eps, paper.noise, paper.ramp) == (0.02, 0.9999, 0.1, 0.0, 0.0)
+    assert dataclasses.astuple(paper.strengths) == (1.0, 1.0, 100.0, 10.0, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The command with the packaged network, few trials and few candidates: (folder, report, what it printed)."""
+    out = tmp_path_factory.mktemp("context")
+    printed = stringio.StringIO()
+    command = ["jslds", "--task", "context", "--trials", "64", "--candidates", "32", "--quiet", "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(jslds_context_mechanism, "N_DRAWN", 200)  # a spectrum takes 7 ms
+        assert cli.main(command) == 0
+    return out, json.loads((out / "report.json").read_text()), printed.getvalue()
+
+
+def test_the_packaged_network_has_a_line_in_each_context(job):
+    """Issue 6, one seed: one mode, the next far from it at every point, and selection nearly everywhere."""
+    said = job[1]
+    does = said["behaviour"]
+    assert min(does["r_squared"].values()) > 0.99
+    assert does["relative_error"] <= 0.03
+    assert does["shuffled_relative_error"] > 2 * does["relative_error"]
+    assert said["own_points"]["spread"]["free_run"] > does["relative_error"]
+    for context in said["contexts"].values():
+        assert context["leading"]["share"] == context["second"]["share"] == 1
+        assert context["selection"]["share"] >= 0.95
+        assert context["line"] > 0.8
+
+
+def test_it_writes_what_it_found(job):
+    out, said, printed = job
+    figures = {"state_space", "eigenvalues", "q", "discovery", "expansion_points", "branches", "expansion_eigenvalues",
+               "selection_vectors", *(f"context_{c}_evidence_{k}" for c in (0, 1) for k in (0, 1))}  # fmt: skip
+    assert {file.name for file in out.iterdir()} == {
+        "fixed_points.npz", "report.json", *(f"{name}.png" for name in figures)
+    }  # fmt: skip
+    points = io.load_points(out / "fixed_points.npz")
+    assert len(points.hidden) == said["n_fixed"] + said["n_slow"]
+    # Evidence is 0 there, and each is of one context.
+    assert np.unique(points.inputs, axis=0).tolist() == [[0, 0, 0, 1], [0, 0, 1, 0]]
+    assert f"seed {said['training']['seed']}; fresh trials" in printed

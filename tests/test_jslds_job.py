@@ -147,7 +147,7 @@ def test_it_writes_what_it_found(job):
     assert "They are not the fixed points of the network" in " ".join(printed.split())
 
 
-@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--trials", "0"], ["--candidates", "0"]])
+@pytest.mark.parametrize("wrong", [["--n-hidden", "8"], ["--trials", "0"], ["--candidates", "0"], ["--paper"]])
 def test_wrong_arguments_are_one_line(wrong, tmp_path, capsys):
     assert cli.main(["jslds", *wrong, "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("jaxfp: error: --")
@@ -168,13 +168,17 @@ def test_the_ramp_begins_at_zero_and_grows_with_the_updates():
     model, params = jslds_training.init_network(jax.random.key(0), SMALL)
     recipe = dataclasses.replace(SMALL, n_steps=20, ramp=0.5)
     loss = jax.jit(jslds_training.loss_of(model, recipe))
-    at = [
-        float(loss(jslds_training.Training(params, jnp.full((), t)), jax.random.key(1))) for t in (0.0, 5.0, 10.0, 15.0)
-    ]
+
+    def at_update(update):
+        return loss(jslds_training.Training(params, jnp.full((), update)), jax.random.key(1))
+
+    at = [float(at_update(update)[0]) for update in (0.0, 5.0, 10.0, 15.0)]
+    # The terms that are reported are those of the loss.
+    assert float(jslds.total_loss(at_update(15.0)[1], recipe.strengths)) == pytest.approx(at[3])
     strengths = dataclasses.replace(recipe.strengths, lam_e=0.0, lam_a=0.0)
     task = jslds_training.loss_of(model, dataclasses.replace(recipe, strengths=strengths))
     assert at[0] == pytest.approx(
-        float(jax.jit(task)(jslds_training.Training(params, jnp.zeros(())), jax.random.key(1)))
+        float(jax.jit(task)(jslds_training.Training(params, jnp.zeros(())), jax.random.key(1))[0])
     )
     assert at[1] == pytest.approx((at[0] + at[2]) / 2, rel=1e-5)
     assert at[2] == at[3] > 1.1 * at[0]
@@ -186,6 +190,45 @@ def test_the_ramp_begins_at_zero_and_grows_with_the_updates():
     assert updates.clock == 1.0
     # Adam's first update is the learning rate against the sign of the gradient.
     np.testing.assert_allclose(updates.weights.hidden0, -recipe.learning_rate, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def trained_alone():
+    """Seed 5, three updates."""
+    return jslds_training.train_network(5, SMALL)
+
+
+def test_two_seeds_in_one_program_are_trained_as_each_alone(trained_alone):
+    together = jslds_training.train_seeds(jslds_training.THREE_BIT, (4, 5), SMALL)
+    assert [said["seed"] for _, said in together] == [4, 5]
+    arrays, said = trained_alone
+    # Batched products round differently, and Adam divides by the size of the gradient.
+    for name, array in together[1][0].items():
+        np.testing.assert_allclose(array, arrays[name], atol=1e-4, err_msg=name)
+    assert together[1][1]["final_loss"] == pytest.approx(said["final_loss"], rel=1e-4)
+    assert np.abs(together[0][0]["w_rec"] - arrays["w_rec"]).max() > 0.1
+    # All terms are told, of each.
+    assert set(said["final_terms"]) == set(jslds.LossTerms._fields)
+    assert together[1][1]["final_terms"] == pytest.approx(said["final_terms"], rel=1e-4)
+
+
+def test_the_papers_recipe_is_its_released_code():
+    """Learning rate 0.02 * 0.9999^n, Adam's epsilon 0.1, all terms at full strength from the first update on."""
+    paper = jslds_training.PAPER
+    assert (paper.n_units, paper.batch_size, paper.n_steps, paper.clip) == (100, 256, 40_000, 10.0)
+    assert paper.strengths == jslds.Strengths(3.0, 1.0, 100.0, 10.0, 0.0)
+    recipe = dataclasses.replace(paper, cell="tanh", n_units=2, batch_size=2)
+    model, params = jslds_training.init_network(jax.random.key(0), recipe)
+    start = jslds_training.Training(params, jnp.zeros(()))
+    loss, terms = jslds_training.loss_of(model, recipe)(start, jax.random.key(1))
+    assert float(loss) == pytest.approx(float(jslds.total_loss(terms, recipe.strengths)))
+    optimizer = jslds_training.optimizer_of(recipe)
+    gradient, state = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.1), start), optimizer.init(start)
+    with jax.numpy_dtype_promotion("standard"):
+        for n in range(2):
+            updates, state = optimizer.update(gradient, state, start)
+            # A constant gradient g: Adam moves by rate * g / (g + eps), here half the rate.
+            np.testing.assert_allclose(updates.weights.hidden0, -0.02 * 0.9999**n / 2, rtol=1e-5)
 
 
 def test_without_either_term_the_linear_system_fails():

@@ -274,6 +274,12 @@ CALLS = {
     "selection_map": lambda ax=None: plotting.selection_map(
         [[1.0, 0.1], [0.2, 2.0]], [[True, False], [False, True]], ["-", "+"], ["1-", "1+"], ax
     ),
+    "evidence_plane": lambda ax=None: plotting.evidence_plane(
+        np.zeros((2, 4, 2)), np.ones((2, 4, 2)), [-0.1, 0.1], np.eye(2), ("choice", "motion"), ax
+    ),
+    "selection_vectors": lambda ax=None: plotting.selection_vectors(
+        CUBE[:, :3], [0, 0, 1, 1, 1], ["first", "second"], CUBE[:2, :3], np.eye(3)[:2], [0, 1], "xyz", ax
+    ),
     "hold_curves": lambda ax=None: plotting.hold_curves([10, 100], {"network": [1, 1], "linear system": [1, 0.5]}, ax),
     "oscillations": lambda ax=None: plotting.oscillations(np.sin(np.arange(50))[None], [0.5], [1.0], 1.0, ax),
     "orbits": lambda ax=None: plotting.orbits(
@@ -306,7 +312,7 @@ CALLS = {
 }
 
 
-DEEP = {"state_space", "orbits", "unstable_manifolds", "readout_space", "expansion_points"}
+DEEP = {"state_space", "orbits", "unstable_manifolds", "readout_space", "expansion_points", "selection_vectors"}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -402,6 +408,22 @@ def test_selection_frames_what_is_wanted_and_branches_stand_apart():
     network, system = (np.stack([line.get_ydata() for line in ax.lines[i : i + 3]], 1) for i in (0, 3))
     np.testing.assert_allclose(system - network, np.eye(3), atol=1e-12)  # the same base under both
     assert [line.get_ydata().tolist() for line in CALLS["hold_curves"](axes()).lines] == [[1, 1], [1, 0.5]]
+
+
+def test_contexts_have_their_own_points_arrows_and_shades():
+    ax = CALLS["selection_vectors"](axes(projection="3d"))
+    assert legend(ax) == [
+        "first: expansion points (2), selection vectors",
+        "second: expansion points (3), selection vectors",
+    ]
+    shafts = [np.array(c._segments3d)[0] for c in ax.collections if hasattr(c, "_segments3d")]
+    starts = CUBE[:2, :3]
+    np.testing.assert_allclose(np.sort(shafts, axis=1), np.stack([starts, starts + np.eye(3)[:2]], axis=1))
+    ax = CALLS["evidence_plane"](axes())
+    assert legend(ax) == ["network", "linear system", "expansion points (2)"]
+    negative, positive = (ax.lines[row].get_color() for row in (1, 3))
+    assert negative[2] > negative[0]  # blue
+    assert positive[0] > positive[2]  # red
 
 
 def test_bifurcation_diagram_draws_each_branch_and_event():

@@ -38,6 +38,11 @@ def noisy_step_loss(params, key):
     return jnp.mean(jnp.square(outputs - jax.random.normal(key_target, (2,))))
 
 
+def loss_of_two_terms(params, key):
+    task, size = noisy_step_loss(params, key), jnp.sum(jnp.square(params["w_out"]))
+    return task + 0.5 * size, {"task": task, "size": size}
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def small_network(seed=0):
     keys = jax.random.split(jax.random.key(seed), 3)
@@ -242,6 +247,39 @@ def test_an_ensemble_is_resumed_with_a_bar_in_the_same_bits(tmp_path, capsys):
     assert f"loss {np.median(resumed.losses[:, -1]):.3g}" in capsys.readouterr().out
     with pytest.raises(ValueError, match="holds another run"):
         fit(10, key=keys[:2], params=jax.tree.map(lambda x: x[:2], params), checkpoint=tmp_path)
+
+
+def test_terms_are_reported_and_change_nothing(tmp_path, capsys):
+    """Those of the loss, in every step; alone, of an ensemble, resumed, and in the bar."""
+
+    def total(params, key):
+        return loss_of_two_terms(params, key)[0]
+
+    result = fit(10, loss_fn=loss_of_two_terms)
+    plain = fit(10, loss_fn=total)
+    assert_same_bits(result._replace(terms=None), plain)
+    assert plain.terms is None
+    np.testing.assert_allclose(result.terms["task"] + 0.5 * result.terms["size"], result.losses, rtol=1e-6)
+    assert {name: term.dtype for name, term in result.terms.items()} == dict.fromkeys(("task", "size"), np.float32)
+
+    fit(5, loss_fn=loss_of_two_terms, checkpoint=tmp_path)
+    assert_same_bits(fit(10, loss_fn=loss_of_two_terms, checkpoint=tmp_path, progress=True), result)
+    assert f"size {result.terms['size'][-1]:.3g}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"another run: terms/task must have shape None, got \(10,\)"):
+        fit(10, loss_fn=total, checkpoint=tmp_path)
+
+    keys, params = ensemble()
+    together = fit(10, key=keys, params=params, loss_fn=loss_of_two_terms)
+    assert together.terms["size"].shape == (N_NETWORKS, 10)
+    np.testing.assert_allclose(together.terms["size"][:, 0], np.sum(np.square(params["w_out"]), (1, 2)), rtol=1e-6)
+
+
+def test_terms_are_scalars():
+    def wide(params, key):
+        return noisy_step_loss(params, key), {"weights": params["w_in"]}
+
+    with pytest.raises(ValueError, match=r"terms of loss_fn must be scalars, got .* \(8, 2\) as weights"):
+        fit(1, loss_fn=wide)
 
 
 def test_an_ensemble_needs_params_for_each_key():

@@ -1,11 +1,15 @@
-"""`python -m jaxfp jslds`: a 3-bit memory and the linear system that switches with it (Smith et al. 2021).
+"""`python -m jaxfp jslds`: a network and the linear system that switches with it (Smith et al. 2021), on two tasks.
 
-Loads a packaged GRU that was trained together with its switching linear system, or trains one with `--train`
+Loads a packaged network that was trained together with its switching linear system, or trains one with `--train`
 (`jslds_training`), checks that both do the task and do the same, and reads the mechanism off the expansion points
-(`jslds_mechanism`). Beside them: the fixed points of the same network, searched until complete and proved.
+(`jslds_mechanism`). Beside them: the fixed points of the same network, searched until complete and proved. Here is the
+3-bit memory; context integration is in `jslds_context_report`.
 """
 
 import argparse
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,16 +20,36 @@ from rich.table import Table
 
 from jaxfp import io, plotting
 from jaxfp.analysis import switching
-from jaxfp.cli import frame, jslds_mechanism, jslds_training, report
+from jaxfp.cli import frame, jslds_context, jslds_context_report, jslds_mechanism, jslds_training, report
 from jaxfp.cli.jslds_mechanism import Points, States, Trials
-from jaxfp.cli.jslds_training import Network, Recipe
+from jaxfp.cli.jslds_training import Network, Problem, Recipe
 from jaxfp.search import candidates
 from jaxfp.tasks import three_bit_memory
-from jaxfp.types import FIXED
+from jaxfp.types import FIXED, FixedPoints
 
 N_TRIALS = 800
 N_CANDIDATES = 1024
 _HOLDS = (10, 20, 50, 100, 200, 500)
+
+
+class Task(NamedTuple):
+    """What a network can be trained on.
+
+    Attributes:
+      packaged: name of its weights.
+      problem: how it begins, and its loss.
+      recipe: by default.
+      paper: that of Smith et al.
+      as_network: from arrays.
+      look: `(job, network, provenance) -> (what report.json says, points, figures)`.
+    """
+
+    packaged: str
+    problem: Problem
+    recipe: Recipe
+    paper: Recipe
+    as_network: Callable[[dict[str, Any]], Network]
+    look: Callable[[frame.Job, Network, dict[str, Any]], tuple[dict[str, Any], FixedPoints, list[report.Drawing]]]
 
 
 class Finding(NamedTuple):
@@ -54,24 +78,28 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "jslds",
         help="a network trained together with a linear system that switches with its state",
-        description="Take apart a 3-bit memory that was trained together with a switching linear system (Smith, "
-        "Linderman & Sussillo 2021): do both do the same, where are the expansion points, which inputs are taken up "
-        "there, and how far are they from fixed points that are proved? "
+        description="Take apart a network that was trained together with a switching linear system (Smith, Linderman & "
+        "Sussillo 2021), a 3-bit memory or an integrator of the evidence that its context asks for: do both do the "
+        "same, where are the expansion points, which inputs are taken up there, and how far are they from fixed points "
+        "that are proved? "
         "Prints tables, and writes fixed_points.npz, report.json and figures (png) to the folder --out.",
-        epilog="example: python -m jaxfp jslds --out results",
+        epilog="example: python -m jaxfp jslds --task context --out results",
     )
     add = parser.add_argument
+    add("--task", choices=["3bit", "context"], default="3bit", help="what the network does (default: %(default)s)")
+    add("--paper", action="store_true",
+        help="with --train: sizes, optimizer and number of updates of the paper; hours without a GPU")  # fmt: skip
     add("--trials", type=int, default=N_TRIALS, metavar="K",
         help="how many fresh trials to judge by (default: %(default)s)")  # fmt: skip
-    add("--candidates", type=int, default=N_CANDIDATES, metavar="K",
-        help="how many states to search fixed points from (default: %(default)s)")  # fmt: skip
+    add("--candidates", type=int, metavar="K", help="how many states to search fixed points from "
+        f"(default: {N_CANDIDATES}; {jslds_context_report.N_CANDIDATES} in each context)")  # fmt: skip
     frame.add_options(
         parser,
         run,
         out="jslds",
         trains="train a new network with its linear system, some minutes, instead of loading the packaged one; writes "
         "weights.npz, too",
-        n_hidden="32",
+        n_hidden="32; 64 for --task context",
         seed="training, trials and search",
         checkpoint="keep there what is finished of training and search; a run that was killed goes on from there when "
         "the same command is run again",
@@ -88,36 +116,47 @@ def run(arguments: argparse.Namespace) -> None:
       ValueError: for arguments that do not fit together and files that cannot be written.
 
     Example:
-      >>> run(argparse.Namespace(train=False, n_hidden=3, candidates=1, trials=16))
+      >>> run(argparse.Namespace(train=False, n_hidden=3, candidates=1, trials=16, paper=False))
       Traceback (most recent call last):
       ...
       ValueError: --n-hidden goes with --train: a packaged network has its size.
     """
     frame.check_size(arguments)
-    if arguments.trials < 1 or arguments.candidates < 1:
+    if arguments.trials < 1 or (arguments.candidates is not None and arguments.candidates < 1):
         raise ValueError("--trials and --candidates must be at least 1.")
+    if arguments.paper and not arguments.train:
+        raise ValueError("--paper goes with --train: a packaged network has its size.")
+    task = _TASKS[arguments.task]
     with frame.running(arguments) as job:
-        arrays, provenance = _arrays(arguments)
-        network = jslds_training.as_network("gru", arrays)
-        finding = _examine(arguments.seed, network, arguments.trials)
-        trials = finding.trials
-        key_starts, key_waves = jax.random.split(jax.random.fold_in(jax.random.key(arguments.seed), 1))
-        starts = candidates.sample_candidates(key_starts, trials.both.hidden, arguments.candidates, 0.5)
-        analysis = report.analyze(
-            network.model.step_fn, network.params.cell, starts, jnp.zeros(trials.inputs.shape[2]), key=key_waves,
-            progress=not arguments.quiet, checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
-        )  # fmt: skip
-        points = _points(analysis)
-        said = {
-            **finding.said,
-            "nearest_fixed_point": jslds_mechanism.baseline_error(network, trials, points.found),
-            "expansion_points": jslds_mechanism.explain(finding.states, points),
-        }
-        _show(job.console, said, provenance)
-        report.show(job.console, analysis, _codes(network, points.found.hidden))
-    contents = {"training": provenance, **said, **report.summary(analysis, _codes(network, points.found.hidden))}
+        arrays, provenance = _arrays(arguments, task)
+        said, points, figures = task.look(job, task.as_network(arrays), provenance)
+    frame.finish(job, {"training": provenance, **said}, {"fixed_points.npz": points}, figures)
+
+
+def _look(
+    job: frame.Job, network: Network, provenance: dict[str, Any]
+) -> tuple[dict[str, Any], FixedPoints, list[report.Drawing]]:
+    """The 3-bit memory."""
+    arguments = job.arguments
+    finding = _examine(arguments.seed, network, arguments.trials)
+    trials = finding.trials
+    key_starts, key_waves = jax.random.split(jax.random.fold_in(jax.random.key(arguments.seed), 1))
+    starts = candidates.sample_candidates(key_starts, trials.both.hidden, arguments.candidates or N_CANDIDATES, 0.5)
+    analysis = report.analyze(
+        network.model.step_fn, network.params.cell, starts, jnp.zeros(trials.inputs.shape[2]), key=key_waves,
+        progress=not arguments.quiet, checkpoint=arguments.checkpoint and arguments.checkpoint / "search",
+    )  # fmt: skip
+    points = _points(analysis)
+    said = {
+        **finding.said,
+        "nearest_fixed_point": jslds_mechanism.baseline_error(network, trials, points.found),
+        "expansion_points": jslds_mechanism.explain(finding.states, points),
+    }
+    _show(job.console, said, provenance)
+    codes = _codes(network, points.found.hidden)
+    report.show(job.console, analysis, codes)
     figures = report.figures(analysis, trials.both.hidden[:32]) + _draw(network, finding, points, analysis)
-    frame.finish(job, contents, {"fixed_points.npz": points.found}, figures)
+    return {**said, **report.summary(analysis, codes)}, points.found, figures
 
 
 def _examine(seed: int, network: Network, n_trials: int) -> Finding:
@@ -133,14 +172,16 @@ def _examine(seed: int, network: Network, n_trials: int) -> Finding:
     return Finding(trials, jslds_mechanism.find_states(network, trials), said)
 
 
-def _arrays(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+def _arrays(arguments: argparse.Namespace, task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weights of the network, and where they come from."""
     if not arguments.train:
-        return io.load_packaged("three_bit_memory")
-    recipe = Recipe() if arguments.n_hidden is None else Recipe(n_units=arguments.n_hidden)
+        return io.load_packaged(task.packaged)
+    recipe = task.paper if arguments.paper else task.recipe
+    if arguments.n_hidden is not None:
+        recipe = dataclasses.replace(recipe, n_units=arguments.n_hidden)
     checkpoint = arguments.checkpoint and arguments.checkpoint / "training"
-    arrays, provenance = jslds_training.train_network(
-        arguments.seed, recipe, progress=not arguments.quiet, checkpoint=checkpoint
+    ((arrays, provenance),) = jslds_training.train_seeds(
+        task.problem, (arguments.seed,), recipe, progress=not arguments.quiet, checkpoint=checkpoint
     )
     io.save(arguments.out / "weights.npz", arrays, provenance)
     return arrays, provenance
@@ -238,3 +279,23 @@ def _one_trial(network: Network, trials: Trials, points: Points) -> dict[str, np
         for name, states in (("one step ahead", made.one_step[0]), ("freely", made.free_run[0])):
             shown[f"nearest fixed point, {name}"] = np.concatenate([nothing, states])
     return {name: (states - origin) @ directions.T for name, states in shown.items()}
+
+
+_TASKS = {
+    "3bit": Task(
+        "three_bit_memory",
+        jslds_training.THREE_BIT,
+        Recipe(),
+        jslds_training.PAPER,
+        functools.partial(jslds_training.as_network, "gru"),
+        _look,
+    ),
+    "context": Task(
+        "jslds_context",
+        jslds_context.CONTEXT,
+        jslds_context.RECIPE,
+        jslds_context.PAPER,
+        jslds_context.as_network,
+        jslds_context_report.look,
+    ),
+}

@@ -201,20 +201,42 @@ def find_line_points(
       >>> find_line_points(jax.random.key(0), network, trials, 16).proved.tolist()
       [True, True]
     """
-    does = trials.does
-    starts = [candidates.sample_candidates(jax.random.fold_in(key, context),
-                                           does.both.hidden[trials.context == context], n_candidates, 0.1)
-              for context in CONTEXTS]  # fmt: skip
-    inputs = np.repeat([_static(context, does.inputs.shape[2]) for context in CONTEXTS], n_candidates, axis=0)
     step_fn, params = network.model.step_fn, network.params.cell
-    find = functools.partial(pipeline.find_fixed_points, step_fn, params, np.concatenate(starts), inputs)
+    starts, inputs = sample_starts(key, trials, n_candidates)
+    find = functools.partial(pipeline.find_fixed_points, step_fn, params, starts, inputs)
     if slow_speed is not None:
-        n_hidden = does.both.hidden.shape[2]
-        points = find(slow_tolerance=n_hidden * slow_speed / 2)  # q is half the sum of squares
+        points = find(slow_tolerance=starts.shape[1] * slow_speed / 2)  # q is half the sum of squares
         return LinePoints(points, np.zeros(len(points.hidden), bool))
     points = find()
     proof, _ = proofs.prove(step_fn, params, points, "map")
     return LinePoints(points, np.zeros(len(points.hidden), bool) if proof is None else proof.exists)
+
+
+def sample_starts(key: jax.Array, trials: ContextTrials, n_candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """States of trials with a little noise, to search from in the context that they are of.
+
+    Args:
+      key: of the draws.
+      trials: what a network does.
+      n_candidates: of each context.
+
+    Returns:
+      States (2 n_candidates, n_hidden) and inputs (2 n_candidates, n_inputs), the context without evidence.
+
+    Example:
+      >>> from jaxfp.cli import jslds_context
+      >>> network = jslds_context.init_network(jax.random.key(0), jslds_context.Recipe("tanh", n_units=4))
+      >>> config = context_integration.ContextIntegrationConfig(n_time=6)
+      >>> trials = run_context_trials(network, context_integration.sample_batch(jax.random.key(0), config, 8))
+      >>> sample_starts(jax.random.key(0), trials, 1)[1].tolist()
+      [[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    """
+    hidden, n_inputs = trials.does.both.hidden, trials.does.inputs.shape[2]
+    starts = [candidates.sample_candidates(jax.random.fold_in(key, context), hidden[trials.context == context],
+                                           n_candidates, 0.1)
+              for context in CONTEXTS]  # fmt: skip
+    inputs = np.repeat([_static(context, n_inputs) for context in CONTEXTS], n_candidates, axis=0)
+    return np.concatenate(starts), inputs
 
 
 def nearest_point_error(

@@ -5,11 +5,13 @@ their pulses; the same Gaussian noise on the state of both branches after every 
 network hold its memories at fixed points. Without them, `PLAIN`, a GRU closes its gates instead: F(h, 0) is nearly h
 everywhere, every state is nearly a fixed point, and the fixed-point term is small for nothing. lam_e and lam_a grow
 from 0 over the first tenth of the updates. `STANDARD` is the network alone, without noise: the baseline of Smith et al.
-(2021).
+(2021). `PAPER` has their own sizes, optimizer and number of updates, of their released code: for a GPU.
 """
 
 import dataclasses
 import functools
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +34,14 @@ class Recipe:
       n_units: number of units; the state of an LSTM is twice as long.
       strengths: of the terms of the loss.
       noise: standard deviation of the noise on the state, activation units.
+      noise_left: what is left of it at the end, a share; it falls along half a cosine.
       sparse_fraction, sparse_keep: see `three_bit_memory.sample_batch`.
       gain: of the recurrent weights at the start.
-      learning_rate: first one of the cosine decay, which ends at a hundredth of it.
+      learning_rate: the first one.
+      decay: of the learning rate in each update; None for a cosine, which ends at a hundredth of it.
+      adam_eps: what Adam adds to the size of the gradient.
       clip: global norm of the gradient.
-      ramp: share of the updates over which lam_e and lam_a grow to their full strength.
+      ramp: share of the updates over which lam_e and lam_a grow to their full strength; 0 for full strength at once.
       batch_size: trials an update.
       n_steps: updates.
     """
@@ -45,10 +50,13 @@ class Recipe:
     n_units: int = 32
     strengths: jslds.Strengths = dataclasses.field(default_factory=jslds.Strengths)
     noise: float = 0.1
+    noise_left: float = 1.0
     sparse_fraction: float = 0.25
     sparse_keep: float = 0.15
     gain: float = 0.9
     learning_rate: float = 1e-2
+    decay: float | None = None
+    adam_eps: float = 1e-8
     clip: float = 10.0
     ramp: float = 0.1
     batch_size: int = 64
@@ -59,6 +67,17 @@ ALONE = jslds.Strengths(lam_rnn=1.0, lam_jslds=0.0, lam_e=0.0, lam_a=0.0)
 PLAIN = Recipe(noise=0.0, sparse_fraction=0.0)
 STANDARD = Recipe(strengths=ALONE, noise=0.0, sparse_fraction=0.0)
 STANDARD_WITH_NOISE = Recipe(strengths=ALONE)
+PAPER = Recipe(
+    n_units=100,
+    noise=0.0,
+    sparse_fraction=0.0,
+    learning_rate=0.02,
+    decay=0.9999,
+    adam_eps=0.1,
+    ramp=0.0,
+    batch_size=256,
+    n_steps=40_000,
+)
 
 
 class Network(NamedTuple):
@@ -179,22 +198,69 @@ def train_network(seed: int, recipe: Recipe | None = None, **fit: Any) -> tuple[
       >>> arrays["w_rec"].shape, provenance["seed"]
       ((4, 4), 0)
     """
-    recipe = recipe or Recipe()
+    return train_seeds(THREE_BIT, (seed,), recipe or Recipe(), **fit)[0]
+
+
+class Problem(NamedTuple):
+    """What is trained.
+
+    Attributes:
+      name: of the task.
+      init_network: `(key, recipe) -> Network` to begin with.
+      loss_of: `(model, recipe) -> loss_fn` of a `Training`.
+    """
+
+    name: str
+    init_network: Callable[[jax.Array, Recipe], Network]
+    loss_of: Callable[[jslds.Jslds, Recipe], train.LossFn]
+
+
+def train_seeds(
+    problem: Problem, seeds: Sequence[int], recipe: Recipe, **fit: Any
+) -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    """Train a network for each seed, several of them together in one program.
+
+    Args:
+      problem: what.
+      seeds: of weights, data and noise.
+      recipe: how.
+      **fit: passed to `train.fit`: progress, checkpoint.
+
+    Returns:
+      For each seed, arrays as of `as_network`, float32; and their provenance, with the time of all together.
+
+    Example:
+      >>> recipe = Recipe("tanh", n_units=4, n_steps=1, batch_size=2, noise=0.0)
+      >>> [provenance["seed"] for arrays, provenance in train_seeds(THREE_BIT, (0, 1), recipe)]
+      [0, 1]
+    """
     seconds = report.stopwatch()
-    key_start, key_train = jax.random.split(jax.random.key(seed))
-    network = init_network(key_start, recipe)
-    start = Training(network.params, jnp.zeros(()))
-    result = train.fit(key_train, loss_of(network.model, recipe), start, optimizer_of(recipe), recipe.n_steps, **fit)
-    provenance = {
-        "task": "3-bit memory",
-        "cell": recipe.cell,
-        "seed": seed,
-        "recipe": dataclasses.asdict(recipe),
-        "final_loss": float(np.mean(result.losses[-50:])),
-        "seconds": seconds(),
-        **io.environment(),
-    }
-    return as_arrays(result.params.weights), provenance
+    keys = [jax.random.split(jax.random.key(seed)) for seed in seeds]
+    networks = [problem.init_network(key_start, recipe) for key_start, _ in keys]
+    starts = [Training(network.params, jnp.zeros(())) for network in networks]
+    key, start = keys[0][1], starts[0]
+    if len(seeds) > 1:
+        key = jnp.stack([key_train for _, key_train in keys])
+        start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    loss = problem.loss_of(networks[0].model, recipe)
+    result = train.fit(key, loss, start, optimizer_of(recipe), recipe.n_steps, **fit)
+    took, trained = seconds(), []
+    for row, seed in enumerate(seeds):
+        one = jax.tree.map(operator.itemgetter(row), result) if len(seeds) > 1 else result
+        terms = {} if one.terms is None else one.terms._asdict()
+        provenance = {
+            "task": problem.name,
+            "cell": recipe.cell,
+            "seed": seed,
+            "trained_together": list(seeds),
+            "recipe": dataclasses.asdict(recipe),
+            "final_loss": float(np.mean(one.losses[-50:])),
+            "final_terms": {name: float(np.mean(term[-50:])) for name, term in terms.items()},
+            "seconds": took,
+            **io.environment(),
+        }
+        trained.append((as_arrays(one.params.weights), provenance))
+    return trained
 
 
 @functools.lru_cache
@@ -206,11 +272,11 @@ def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
       recipe: how it is trained.
 
     Returns:
-      `(training, key) -> loss`, of a `Training`.
+      `(training, key) -> (loss, terms)`, of a `Training`; of a network alone `(training, key) -> loss`.
     """
     config = three_bit_memory.ThreeBitMemoryConfig()
 
-    def loss(training: Training, key: jax.Array) -> jax.Array:
+    def loss(training: Training, key: jax.Array) -> jax.Array | tuple[jax.Array, jslds.LossTerms]:
         key_trials, key_noise = jax.random.split(key)
         batch = three_bit_memory.sample_batch(
             key_trials,
@@ -220,15 +286,70 @@ def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
             sparse_keep=recipe.sparse_keep,
         )
         shape = (recipe.batch_size, config.n_time, len(training.weights.hidden0))
-        noise = recipe.noise * jax.random.normal(key_noise, shape) if recipe.noise else None
-        if recipe.strengths.network_alone:
-            alone = jslds.network_loss(model, training.weights, *batch, three_bit_memory.loss, noise)
-            return recipe.strengths.lam_rnn * alone
-        ramp = jnp.minimum(jax.lax.stop_gradient(training.clock) / max(recipe.ramp * recipe.n_steps, 1), 1.0)
-        terms = jslds.loss_terms(model, training.weights, *batch, three_bit_memory.loss, noise)
-        return jslds.total_loss(terms, recipe.strengths, ramp)
+        noise = sample_noise(key_noise, recipe, training.clock, shape)
+        return loss_on(model, recipe, training, batch, three_bit_memory.loss, noise)
 
     return loss
+
+
+THREE_BIT = Problem("3-bit memory", init_network, loss_of)
+
+
+def sample_noise(key: jax.Array, recipe: Recipe, clock: jax.Array, shape: tuple[int, ...]) -> jax.Array | None:
+    """Noise on the state, as strong as it is by now.
+
+    Args:
+      key: of the noise.
+      recipe: how strong it is.
+      clock: scalar, the number of updates so far.
+      shape: (n_trials, n_time, n_hidden).
+
+    Returns:
+      Noise of this shape, activation units; None for none.
+
+    Example:
+      >>> recipe = Recipe(noise=0.1, noise_left=0.5, n_steps=10)
+      >>> first, last = (sample_noise(jax.random.key(0), recipe, jnp.full((), n), (1, 1, 1)) for n in (0.0, 10.0))
+      >>> round(float(last[0, 0, 0] / first[0, 0, 0]), 6)
+      0.5
+    """
+    if not recipe.noise:
+        return None
+    fallen = (1 - jnp.cos(jnp.pi * jax.lax.stop_gradient(clock) / recipe.n_steps)) / 2
+    return recipe.noise * (1 - (1 - recipe.noise_left) * fallen) * jax.random.normal(key, shape)
+
+
+def loss_on(
+    model: jslds.Jslds, recipe: Recipe, training: Training, batch: Any, task_loss: jslds.TaskLoss, noise: Any
+) -> jax.Array | tuple[jax.Array, jslds.LossTerms]:
+    """The loss on a batch, at the strength that its terms have by now.
+
+    Args:
+      model: functions of the network.
+      recipe: how it is trained.
+      training: weights and clock.
+      batch: (inputs, targets) with leading axis n_trials.
+      task_loss: `(outputs, targets) -> scalar`.
+      noise: (n_trials, n_time, n_hidden), added to the states; None for none.
+
+    Returns:
+      `(loss, terms)`; of a network alone, the loss.
+
+    Example:
+      >>> network = init_network(jax.random.key(0), Recipe("tanh", n_units=4))
+      >>> start = Training(network.params, jnp.zeros(()))
+      >>> batch = three_bit_memory.sample_batch(jax.random.key(0), three_bit_memory.ThreeBitMemoryConfig(n_time=6), 2)
+      >>> loss, terms = loss_on(network.model, PLAIN, start, batch, three_bit_memory.loss, None)
+      >>> bool(abs(loss - 3 * terms.rnn - terms.jslds) < 1e-4)
+      True
+    """
+    (inputs, targets), strengths = batch, recipe.strengths
+    if strengths.network_alone:
+        return strengths.lam_rnn * jslds.network_loss(model, training.weights, inputs, targets, task_loss, noise)
+    n_ramp = recipe.ramp * recipe.n_steps
+    ramp = jnp.minimum(jax.lax.stop_gradient(training.clock) / max(n_ramp, 1), 1.0) if n_ramp else 1.0
+    terms = jslds.loss_terms(model, training.weights, inputs, targets, task_loss, noise)
+    return jslds.total_loss(terms, strengths, ramp), terms
 
 
 @functools.lru_cache
@@ -236,13 +357,15 @@ def optimizer_of(recipe: Recipe) -> optax.GradientTransformation:
     """Adam on the weights of a `Training`, whose clock goes on by one an update.
 
     Args:
-      recipe: learning rate, clip and number of updates.
+      recipe: learning rate, its decay, clip and number of updates.
 
     Returns:
       Optax gradient transformation.
     """
     schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_steps, alpha=0.01)
-    adam = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule))
+    if recipe.decay is not None:
+        schedule = optax.exponential_decay(recipe.learning_rate, 1, recipe.decay)
+    adam = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(schedule, eps=recipe.adam_eps))
 
     def update(gradient: Training, state: Any, training: Training) -> tuple[Training, Any]:
         updates, state = adam.update(gradient.weights, state, training.weights)

@@ -121,7 +121,7 @@ def fit_expansion(
       **fit: passed to `train.fit`: progress, checkpoint.
 
     Returns:
-      FitResult whose `params` are the weights of the expansion network.
+      FitResult whose `params` are the weights of the expansion network, `terms` the PostHocTerms of each update.
 
     Raises:
       ValueError: if the shapes do not fit, or a number is out of range.
@@ -139,10 +139,10 @@ def fit_expansion(
     arguments.check_count("batch_size", batch_size)
     hidden, inputs = jnp.asarray(hidden), jnp.asarray(inputs)
 
-    def loss(expansion: Params, key: jax.Array) -> jax.Array:
+    def loss(expansion: Params, key: jax.Array) -> tuple[jax.Array, PostHocTerms]:
         drawn = jax.random.randint(key, (batch_size,), 0, len(hidden))
         terms = post_hoc_terms(model, cell, expansion, hidden[drawn], inputs[drawn])
-        return terms.approximation + lam_e * terms.expansion
+        return terms.approximation + lam_e * terms.expansion, terms
 
     return train.fit(key, loss, expansion, optimizer, n_steps, **fit)
 

@@ -26,7 +26,7 @@ import rich.progress
 
 from jaxfp.types import Array, Params
 
-LossFn = Callable[[Params, jax.Array], jax.Array]
+LossFn = Callable[[Params, jax.Array], Any]
 
 
 class FitResult(NamedTuple):
@@ -36,6 +36,7 @@ class FitResult(NamedTuple):
       params: pytree like the one training began with.
       optimizer_state: what the optimizer would go on from.
       losses: array of shape (n_steps,), the loss in each step, before its update. NaN from some step on: it diverged.
+      terms: pytree of arrays of the same shape, what `loss_fn` says beside the loss; None if it says no more.
 
     Of an ensemble, everything has a leading axis n_networks.
     """
@@ -43,6 +44,7 @@ class FitResult(NamedTuple):
     params: Params
     optimizer_state: Any
     losses: Array
+    terms: Any = None
 
 
 def train_steps(
@@ -57,7 +59,7 @@ def train_steps(
 
     Args:
       key: typed PRNG key of the whole run; step i uses fold_in(key, i).
-      loss_fn: `(params, key) -> loss`, a scalar; draws its data from the key.
+      loss_fn: `(params, key) -> loss`, a scalar, or `(loss, terms)`; draws its data from the key.
       params: pytree of float arrays.
       optimizer_state: `optimizer.init(params)`, or where earlier steps ended.
       optimizer: optax gradient transformation.
@@ -75,16 +77,23 @@ def train_steps(
       [1.0, 2.0]
     """
 
-    def take_step(carry: tuple[Params, Any], step: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
+    def take_step(carry: tuple[Params, Any], step: jax.Array) -> tuple[tuple[Params, Any], tuple[jax.Array, Any]]:
         params, state = carry
-        loss, gradient = jax.value_and_grad(loss_fn)(params, jax.random.fold_in(key, step))
+        loss_and_terms = functools.partial(_loss_and_terms, loss_fn)
+        said, gradient = jax.value_and_grad(loss_and_terms, has_aux=True)(params, jax.random.fold_in(key, step))
         # optax multiplies its integer counters with floats, which a caller's strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             updates, state = optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, updates), state), loss
+        return (optax.apply_updates(params, updates), state), said
 
-    (params, optimizer_state), losses = jax.lax.scan(take_step, (params, optimizer_state), steps)
-    return FitResult(params, optimizer_state, losses)
+    (params, optimizer_state), (losses, terms) = jax.lax.scan(take_step, (params, optimizer_state), steps)
+    return FitResult(params, optimizer_state, losses, terms)
+
+
+def _loss_and_terms(loss_fn: LossFn, params: Params, key: jax.Array) -> tuple[jax.Array, Any]:
+    """Terms are None if there are none."""
+    said = loss_fn(params, key)
+    return said if isinstance(said, tuple) else (said, None)
 
 
 def fit(
@@ -106,8 +115,9 @@ def fit(
     Args:
       key: typed PRNG key of the whole run; step i uses fold_in(key, i). Or (n_networks,) keys: an ensemble, each
         network trained as it would be alone, all in one program; a network that diverges leaves the others alone.
-      loss_fn: `(params, key) -> loss` of one network, a scalar; draws its data from the key. A named function: a fresh
-        lambda in each call compiles again.
+      loss_fn: `(params, key) -> loss` of one network, a scalar; draws its data from the key. Or `(loss, terms)`, with a
+        pytree of scalars to report beside it, e.g. those of a sum. A named function: a fresh lambda in each call
+        compiles again.
       params: pytree of float arrays to begin with; of an ensemble, each with a leading axis n_networks.
       optimizer: optax gradient transformation.
       n_steps: number of steps, at least 1.
@@ -115,10 +125,10 @@ def fit(
       checkpoint: directory for the newest state (orbax-checkpoint, which replaces it as a whole or not at all), made if
         missing; None saves nothing. It knows its run by key, initial params and optimizer state shapes: a change of
         `loss_fn` or of a learning rate alone is not seen.
-      progress: show a bar, with the newest loss; of an ensemble, the median.
+      progress: show a bar, with the newest loss and terms; of an ensemble, their medians.
 
     Returns:
-      FitResult with `losses` (n_steps,) or (n_networks, n_steps), the resumed part included.
+      FitResult with `losses` and each of `terms` (n_steps,) or (n_networks, n_steps), the resumed part included.
 
     Raises:
       ValueError: if a number is out of range, `loss_fn` does not return a scalar, `params` lack the axis of the keys,
@@ -141,28 +151,34 @@ def fit(
                 f"params{jax.tree_util.keystr(path)} must have a leading axis of {networks[0]} networks, as many as "
                 f"there are keys, got {leaf.shape}."
             )
-    loss_shape = jax.eval_shape(jax.vmap(loss_fn) if networks else loss_fn, params, key).shape
-    if loss_shape != networks:
-        raise ValueError(f"loss_fn must return a scalar, got an array of shape {loss_shape[len(networks) :]}.")
+    said = functools.partial(_loss_and_terms, loss_fn)
+    loss, terms = jax.eval_shape(jax.vmap(said) if networks else said, params, key)
+    if loss.shape != networks:
+        raise ValueError(f"loss_fn must return a scalar, got an array of shape {loss.shape[len(networks) :]}.")
+    for path, term in jax.tree_util.tree_leaves_with_path(terms):
+        if term.shape != networks:
+            shape = term.shape[len(networks) :]
+            raise ValueError(f"terms of loss_fn must be scalars, got an array of shape {shape} as {_name(path)}.")
 
     start = (jax.vmap(optimizer.init) if networks else optimizer.init)(params)
-    result = FitResult(params, start, np.zeros((*networks, 0)))
+    losses, terms = jax.tree.map(lambda said: np.zeros((*networks, 0), said.dtype), (loss, terms))
+    result = FitResult(params, start, losses, terms)
     train_chunk = _train_chunks if networks else _train_chunk
     with _open_checkpoint(checkpoint) as saved, _open_bar(n_steps, progress) as show:
         run = _fingerprint(key, params)
         result = _restore(saved, result, run, n_steps)
         first = _n_done(result)
-        losses = [result.losses] if first else []
         if first:
-            show(first, float(np.median(result.losses[..., -1])))
+            show(result)
         while first < n_steps:
             # Boundaries are multiples of chunk_size wherever a run was stopped: resuming runs the same programs.
             last = min(first - first % chunk_size + chunk_size, n_steps)
             chunk = train_chunk(key, loss_fn, result.params, result.optimizer_state, optimizer, jnp.arange(first, last))
-            losses.append(np.asarray(chunk.losses))
-            result = chunk._replace(losses=np.concatenate(losses, axis=-1))
+            earlier, newest = ((each.losses, each.terms) for each in (result, chunk))
+            losses, terms = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), earlier, newest)
+            result = chunk._replace(losses=losses, terms=terms)
             _save(saved, result, run)
-            show(last, float(np.median(result.losses[..., -1])))
+            show(result)
             first = last
     return result
 
@@ -186,15 +202,23 @@ def _n_done(result: FitResult) -> int:
 
 
 @contextlib.contextmanager
-def _open_bar(n_steps: int, progress: bool) -> Iterator[Callable[[int, float], None]]:
-    """A function that is told the steps done and the newest loss."""
+def _open_bar(n_steps: int, progress: bool) -> Iterator[Callable[[FitResult], None]]:
+    """A function that is told what is done so far."""
     if not progress:
-        yield lambda done, loss: None
+        yield lambda result: None
         return
-    columns = (*rich.progress.Progress.get_default_columns(), rich.progress.TextColumn("loss {task.fields[loss]:.3g}"))
+    columns = (*rich.progress.Progress.get_default_columns(), rich.progress.TextColumn("{task.fields[said]}"))
     with rich.progress.Progress(*columns) as bar:
-        task = bar.add_task("training", total=n_steps, loss=float("nan"))
-        yield lambda done, loss: bar.update(task, completed=done, loss=loss)
+        task = bar.add_task("training", total=n_steps, said="")
+        yield lambda result: bar.update(task, completed=_n_done(result), said=_newest(result))
+
+
+def _newest(result: FitResult) -> str:
+    """The newest loss and its terms in words."""
+    named = [("loss", result.losses)]
+    named += [(_name(path), term) for path, term in jax.tree_util.tree_leaves_with_path(result.terms)]
+    # one below the other: side by side they would push the bar off a narrow terminal
+    return "\n".join(f"{name} {np.median(said[..., -1]):.3g}" for name, said in named)
 
 
 @contextlib.contextmanager
@@ -242,9 +266,8 @@ def _restore(saved: Any, start: FitResult, run: np.ndarray, n_steps: int) -> Fit
     if newest > n_steps:
         raise ValueError(f"n_steps must be at least the {newest} steps in checkpoint {saved.directory}, got {n_steps}.")
     # Shapes are compared before anything is read: orbax's own failure leaves threads that complain at exit.
-    wanted = {name: array.shape for name, array in _named_arrays(start, run).items()} | {
-        "losses": (*start.losses.shape[:-1], newest)
-    }
+    grown = {name: (*start.losses.shape[:-1], newest) for name in _named_arrays(start, run) if _is_history(name)}
+    wanted = {name: array.shape for name, array in _named_arrays(start, run).items()} | grown
     stored = {name: tuple(array.shape) for name, array in saved.item_metadata(newest).tree.items()}
     if wanted != stored:
         name = max(name for name in wanted | stored if wanted.get(name) != stored.get(name))
@@ -255,8 +278,17 @@ def _restore(saved: Any, start: FitResult, run: np.ndarray, n_steps: int) -> Fit
     arrays = saved.restore(newest)
     if not np.array_equal(arrays["run"], run):
         raise ValueError(f"checkpoint {saved.directory} holds another run: it began from another key or other params.")
-    restored = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(arrays[_name(path)]), start._asdict())
-    return FitResult(**restored | {"losses": arrays["losses"]})
+
+    def restored(path: tuple[Any, ...], _: Any) -> Any:
+        name = _name(path)
+        return arrays[name] if _is_history(name) else jnp.asarray(arrays[name])
+
+    return FitResult(**jax.tree_util.tree_map_with_path(restored, start._asdict()))
+
+
+def _is_history(name: str) -> bool:
+    """Whether an array of a checkpoint grows with the steps."""
+    return name.split("/")[0] in ("losses", "terms")
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -2,10 +2,12 @@
 
 from jaxfp.plotting.jslds import (
     branches,
+    evidence_plane,
     expansion_points,
     hold_curves,
     readout_space,
     selection_map,
+    selection_vectors,
     state_eigenvalues,
 )
 from jaxfp.plotting.lfads import factor_traces, spike_rates, true_against_inferred
@@ -40,9 +42,10 @@ from jaxfp.plotting.topology import amplitude_sweep, approach, edge_distances, t
 
 __all__ = [
     "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "amplitude_sweep", "approach", "average", "bifurcation_diagram",
-    "branches", "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "expansion_points",
-    "factor_traces", "family_inside_orbits", "frequencies", "hold_curves", "line_drift", "line_timescales",
-    "multipliers", "orbits", "oscillations", "phase_plane", "q_distribution", "readout_space", "saddle_node",
-    "selection_map", "sheet", "slow_line", "spike_rates", "state_eigenvalues", "state_space", "taylor",
-    "timescales", "tolerances", "trial", "true_against_inferred", "truth_table", "unstable_manifolds",
+    "branches", "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "evidence_plane",
+    "expansion_points", "factor_traces", "family_inside_orbits", "frequencies", "hold_curves", "line_drift",
+    "line_timescales", "multipliers", "orbits", "oscillations", "phase_plane", "q_distribution", "readout_space",
+    "saddle_node", "selection_map", "selection_vectors", "sheet", "slow_line", "spike_rates", "state_eigenvalues",
+    "state_space", "taylor", "timescales", "tolerances", "trial", "true_against_inferred", "truth_table",
+    "unstable_manifolds",
 ]  # fmt: skip

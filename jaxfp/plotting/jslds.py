@@ -141,7 +141,7 @@ def state_eigenvalues(eigenvalues: Any, names: Sequence[str], ax: Axes | None = 
     """Eigenvalues at the centers of the clusters of expansion points.
 
     Args:
-      eigenvalues: (n_clusters, n_hidden) complex.
+      eigenvalues: of each cluster an array (..., n_hidden), complex.
       names: of the clusters.
       ax: axes to draw into; new ones by default.
 
@@ -153,7 +153,8 @@ def state_eigenvalues(eigenvalues: Any, names: Sequence[str], ax: Axes | None = 
       'Re eigenvalue'
     """
     ax = plt.subplots()[1] if ax is None else ax
-    for cluster, (name, values) in enumerate(zip(names, np.asarray(eigenvalues), strict=True)):
+    for cluster, (name, each) in enumerate(zip(names, eigenvalues, strict=True)):
+        values = np.ravel(each)
         ax.scatter(values.real, values.imag, s=14, lw=0, alpha=0.8, color=_color(cluster), label=name)
     turn = np.linspace(0, 2 * np.pi, 721)
     ax.plot(np.cos(turn), np.sin(turn), color="black", lw=0.8)
@@ -218,6 +219,89 @@ def hold_curves(steps: Any, shares: Mapping[str, Any], ax: Axes | None = None) -
     ax.set(xlabel="silent steps", ylabel="share of trials with all bits right", ylim=(0, 1.05), title="Hold curve")
     ax.legend(fontsize=8, loc="lower left")
     return ax
+
+
+def evidence_plane(
+    network: Any, switching: Any, level: Any, points: Any, names: tuple[str, str], ax: Axes | None = None
+) -> Axes:
+    """Trials under different evidence, in the plane of choice and evidence, with the expansion points of their context.
+
+    Args:
+      network: (n_trials, n_time, 2), coordinates of the network's states.
+      switching: (n_trials, n_time, 2), of its linear system's.
+      level: (n_trials,), evidence a step, which colors a trial.
+      points: (n_points, 2), expansion points.
+      names: of the two axes.
+      ax: axes to draw into; new ones by default.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> evidence_plane(np.zeros((1, 3, 2)), np.ones((1, 3, 2)), [0.1], np.eye(2), ("choice", "motion")).get_ylabel()
+      'motion'
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    points, level = np.asarray(points), np.asarray(level)
+    shade = mpl.cm.ScalarMappable(mpl.colors.Normalize(-np.abs(level).max(), np.abs(level).max()), "coolwarm")
+    for row, (states, switched) in enumerate(zip(np.asarray(network), np.asarray(switching), strict=True)):
+        ax.plot(*states.T, "-", color="0.8", lw=4, label="_" if row else "network")
+        ax.plot(*switched.T, "-", color=shade.to_rgba(level[row]), lw=1.2, label="_" if row else "linear system")
+    ax.plot(*points.T, "o", color="black", ms=2.5, lw=0, label=f"expansion points ({len(points)})")
+    ax.figure.colorbar(shade, ax=ax, label=f"{names[1]}, a step")
+    ax.set(xlabel=names[0], ylabel=names[1], title="Trials by their evidence")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def selection_vectors(
+    points: Any,
+    label: Any,
+    names: Sequence[str],
+    starts: Any,
+    vectors: Any,
+    vector_label: Any,
+    axes: Sequence[str],
+    ax: Axes | None = None,
+) -> Axes:
+    """Expansion points on three axes, colored by context, and along which direction a state is taken up there.
+
+    Args:
+      points: (n_points, 3).
+      label: (n_points,) int, context of each.
+      names: of the contexts.
+      starts: (n_vectors, 3), where arrows begin.
+      vectors: (n_vectors, 3), selection vectors: leading left eigenvectors, as long as they are to be drawn.
+      vector_label: (n_vectors,) int, context of each.
+      axes: names of the three axes.
+      ax: axes with projection="3d"; new ones by default.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: if the axes given are flat.
+
+    Example:
+      >>> selection_vectors(np.eye(3), [0, 0, 1], "ab", np.eye(3)[:1], np.eye(3)[1:2], [0], "xyz").get_zlabel()
+      'z'
+    """
+    points, starts, vectors = np.asarray(points), np.asarray(starts), np.asarray(vectors)
+    low = _deep(ax)
+    for context, name in enumerate(names):
+        here, arrows = np.asarray(label) == context, np.asarray(vector_label) == context
+        color, what = _color(context), f"{name}: expansion points ({here.sum()}), selection vectors"
+        low.scatter(*points[here].T, color=color, s=6, lw=0, depthshade=False, label=what)
+        low.quiver(*starts[arrows].T, *vectors[arrows].T, color=color, lw=1.2, arrow_length_ratio=0.2)
+    low.set_box_aspect((1, 1, 1), zoom=0.92)
+    low.set_xlabel(axes[0])
+    low.set_ylabel(axes[1])
+    low.set_zlabel(axes[2])
+    low.tick_params(labelsize=8, pad=0)
+    low.locator_params(nbins=5)
+    low.set_title("Selection vectors on both lines")
+    low.legend(loc="upper left", fontsize=8)
+    return low
 
 
 def _color(cluster: int) -> Any:
