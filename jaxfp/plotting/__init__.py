@@ -19,6 +19,18 @@ from jaxfp.plotting.points import (
     q_distribution,
     state_space,
 )
+from jaxfp.plotting.sentiment import (
+    alignment_histogram,
+    cumulative_variance,
+    error_growth,
+    error_histogram,
+    line_timescales,
+    modifier_shares,
+    slow_line,
+    text_states,
+    theta_eigenvalues,
+    valence_histograms,
+)
 from jaxfp.plotting.tasks import (
     average,
     decoded,
@@ -37,9 +49,11 @@ from jaxfp.plotting.tasks import (
 from jaxfp.plotting.topology import amplitude_sweep, approach, edge_distances, truth_table, unstable_manifolds
 
 __all__ = [
-    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "amplitude_sweep", "approach", "average", "bifurcation_diagram",
-    "branches", "decoded", "discovery", "distances", "edge_distances", "eigenvalues", "expansion_points",
-    "family_inside_orbits", "frequencies", "hold_curves", "multipliers", "orbits", "oscillations", "phase_plane",
-    "q_distribution", "readout_space", "saddle_node", "selection_map", "sheet", "state_eigenvalues", "state_space",
-    "taylor", "timescales", "tolerances", "trial", "truth_table", "unstable_manifolds",
+    "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "alignment_histogram", "amplitude_sweep", "approach", "average",
+    "bifurcation_diagram", "branches", "cumulative_variance", "decoded", "discovery", "distances", "edge_distances",
+    "eigenvalues", "error_growth", "error_histogram", "expansion_points", "family_inside_orbits", "frequencies",
+    "hold_curves", "line_timescales", "modifier_shares", "multipliers", "orbits", "oscillations", "phase_plane",
+    "q_distribution", "readout_space", "saddle_node", "selection_map", "sheet", "slow_line", "state_eigenvalues",
+    "state_space", "taylor", "text_states", "theta_eigenvalues", "timescales", "tolerances", "trial", "truth_table",
+    "unstable_manifolds", "valence_histograms",
 ]  # fmt: skip
