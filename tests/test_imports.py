@@ -18,9 +18,9 @@ WRITTEN = """
 types arguments archive io checkpoints compiling side_by_side program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
 models.equations models.cells models.adapters models.flax_adapters models.train models.force models.jslds
-models.jslds_post_hoc
+models.jslds_post_hoc models.classifier
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.three_bit_memory
-tasks.context_integration tasks.sentiment
+tasks.context_integration tasks.sentiment tasks.synthetic_reviews
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
 search.engine search.dedupe search.polish search.zeros search.minima search.judgment search.known search.settling
 search.wave
@@ -36,8 +36,8 @@ cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.jslds_training cli.jslds_mechanism
-cli.jslds_context cli.jslds_context_mechanism cli.jslds
-cli.sentiment_mechanism cli.sentiment
+cli.jslds_context cli.jslds_context_mechanism cli.jslds cli.sentiment_training
+cli.sentiment_mechanism cli.sentiment_controls cli.sentiment
 cli.toys cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()

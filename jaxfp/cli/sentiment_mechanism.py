@@ -1,0 +1,376 @@
+"""How a network reads sentiment: slow points on a line, one slow mode along it, and what each word adds to it.
+
+A text moves the state along a line of slow points; the readout looks along that line. At each slow point h* the network
+is linearized at no input, x* = 0 (`analysis.integration`): its slowest mode (r_1, l_1) lies along the line and
+remembers for tau_1 = |1 / ln |lambda_1|| tokens, and a word x pushes along it by its valence l_1 J_in x.
+
+Slow points are states with (1/N) |F(h) - h|^2 < 1e-8, N the length of the state (of an LSTM (h, c), twice its units),
+searched from states that texts lead to; each search stops as soon as it is there, so that they spread over the line. The
+search for what is truly fixed stands beside it. The central points are the third of the slow points at which the
+readout is nearest to undecided.
+
+Maheswaranathan, Williams, Golub, Ganguli & Sussillo (2019), NeurIPS, arXiv:1906.10720, here "the paper". S4 to S12 are
+our names for what it reports, with thresholds of our own, since it gives few numbers.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfp import pipeline
+from jaxfp.analysis import integration, linearization, modes
+from jaxfp.cli.sentiment_training import Network
+from jaxfp.models import classifier
+from jaxfp.search.dedupe import take
+from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
+from jaxfp.tasks import sentiment
+from jaxfp.types import FIXED, SLOW, FixedPoints
+
+MEAN_SQUARE = 1e-8  # (1/N) |F(h) - h|^2 of a slow point
+N_STARTS = 400
+N_MODES = 120  # slow points whose modes are taken, evenly along the line
+N_POLAR = 100  # words of each kind: positive, negative, neutral
+MIN_COUNT = 20  # training texts that a word must stand in to be judged by
+_CHUNK = 128  # texts at once
+
+
+class Words(NamedTuple):
+    """What a bag of words knows of each row of the embedding.
+
+    Attributes:
+      weights: (n_words,), of logistic regression on counts.
+      counts: (n_words,) int, training texts with that word.
+    """
+
+    weights: np.ndarray
+    counts: np.ndarray
+
+
+class Line(NamedTuple):
+    """Slow points, and modes at some of them, sorted along the line.
+
+    Attributes:
+      points: slow and fixed points of the search that stops early.
+      components: their principal directions.
+      theta: (n_points,) from -1 to 1 along the line, growing with the logit.
+      logits: (n_points,) of the readout there.
+      rows: (n_modes,) int, points whose modes are taken, in order of theta.
+      modes: `spectrum` there, with vectors.
+      leading: slowest mode there.
+      input_jacobian: (n_modes, n_hidden, n_embedding) there.
+      timescales: (n_modes, 3) tau, tokens, slowest first.
+      central: (n_modes,) bool, the third where the readout is nearest to undecided.
+    """
+
+    points: FixedPoints
+    components: integration.Components
+    theta: np.ndarray
+    logits: np.ndarray
+    rows: np.ndarray
+    modes: modes.Modes
+    leading: integration.Leading
+    input_jacobian: np.ndarray
+    timescales: np.ndarray
+    central: np.ndarray
+
+
+def read(network: Network, texts: sentiment.Texts) -> np.ndarray:
+    """The state after each token.
+
+    Args:
+      network: of any cell.
+      texts: encoded with its vocabulary.
+
+    Returns:
+      (n_texts, n_time, n_hidden) float32; what stands behind the end of a text has seen pads.
+
+    Example:
+      >>> tiny = Network(*classifier.init(jax.random.key(0), "gru", 10, 4, 8), ())
+      >>> read(tiny, sentiment.Texts(np.ones((3, 5), int), np.array([5, 2, 1]), np.zeros(3))).shape
+      (3, 5, 8)
+    """
+    chunks = [texts.tokens[start : start + _CHUNK] for start in range(0, len(texts.tokens), _CHUNK)]
+    return np.concatenate([np.asarray(_states(network.step_fn, network.params, chunk)) for chunk in chunks])
+
+
+def inside(texts: sentiment.Texts) -> np.ndarray:
+    """Which tokens belong to their text.
+
+    Args:
+      texts: encoded with its vocabulary.
+
+    Returns:
+      (n_texts, n_time) bool.
+
+    Example:
+      >>> inside(sentiment.Texts(np.ones((2, 3), int), np.array([3, 1]), np.zeros(2))).tolist()
+      [[True, True, True], [True, False, False]]
+    """
+    return np.arange(texts.tokens.shape[1]) < np.asarray(texts.lengths)[:, None]
+
+
+def find_points(network: Network, starts: np.ndarray) -> tuple[FixedPoints, FixedPoints]:
+    """What is slow, and what is fixed, without input.
+
+    Args:
+      network: of any cell.
+      starts: (n_starts, n_hidden) states.
+
+    Returns:
+      Points of the search that stops at the paper's tolerance, those slower than it alone; points of the strict search.
+
+    Example:
+      >>> tiny = Network(*classifier.init(jax.random.key(0), "gru", 10, 4, 8), ())
+      >>> slow, strict = find_points(tiny, np.zeros((4, 8)))
+      >>> bool((slow.q <= 0.5 * 8 * MEAN_SQUARE).all())
+      True
+    """
+    starts = np.asarray(starts, np.float64)
+    rest = np.zeros(network.params.embedding.shape[1])
+    tolerance = 0.5 * MEAN_SQUARE * starts.shape[1]  # our q is half the sum of squares
+    # Newton leaps along a line on which I - J is nearly singular; damped steps stay near where they began.
+    slow = pipeline.find_fixed_points(
+        network.step_fn, network.params.cell, starts, rest, slow_tolerance=tolerance,
+        solver=levenberg_marquardt(damping=0.1),
+    )  # fmt: skip
+    strict = pipeline.find_fixed_points(network.step_fn, network.params.cell, starts, rest)
+    return take(slow, slow.q <= tolerance), strict
+
+
+def along_line(network: Network, points: FixedPoints, theta: np.ndarray | None = None) -> Line:
+    """Slow points in order, with the modes of some.
+
+    Args:
+      network: of any cell.
+      points: slow points, at least 2.
+      theta: (n_points,) where each lies along the line, from -1 to 1; by default along the first principal direction.
+
+    Returns:
+      Line.
+
+    Raises:
+      ValueError: for less than 2 points.
+
+    Example:
+      >>> tiny = Network(*classifier.init(jax.random.key(0), "gru", 10, 4, 8), ())
+      >>> points = find_points(tiny, np.zeros((4, 8)))[1]
+      >>> along_line(tiny, points)
+      Traceback (most recent call last):
+      ...
+      ValueError: a line needs 2 slow points or more, got 1.
+    """
+    if len(points.hidden) < 2:
+        raise ValueError(f"a line needs 2 slow points or more, got {len(points.hidden)}.")
+    weight, bias = (np.asarray(x, np.float64) for x in network.params.readout)
+    components = integration.principal_components(points.hidden)
+    logits = points.hidden @ weight + bias
+    if theta is None:
+        along = (points.hidden - components.origin) @ components.directions[0]
+        theta = 2 * (along - along.min()) / np.ptp(along) - 1
+    if np.sum((logits - logits.mean()) * theta) < 0:
+        theta = -theta
+    order = np.argsort(theta, kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, min(N_MODES, len(order))).round().astype(int))]
+    rest = np.zeros(network.params.embedding.shape[1])
+    linear = linearization.linearize(network.step_fn, network.params.cell, points.hidden[rows], rest)
+    spectra = modes.spectrum(linear.jacobian)
+    size = np.abs(logits[rows])
+    return Line(
+        points, components, theta, logits, rows, spectra, integration.leading_modes(spectra, weight),
+        linear.input_jacobian, np.abs(spectra.timescale[:, :3]), size <= np.quantile(size, 1 / 3),
+    )  # fmt: skip
+
+
+def dimensions(trained: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:
+    """S4: how many directions the states of the same texts fill before and after training.
+
+    Args:
+      trained: (n_states, n_hidden).
+      untrained: (n_states, n_hidden).
+
+    Returns:
+      Dict: cumulative shares of the first ten principal directions, and participation ratios.
+
+    Example:
+      >>> dimensions(np.diag([1.0, 0.0]), np.eye(2))["participation_ratio"]
+      {'trained': 1.0, 'untrained': 1.0}
+    """
+    found = {"trained": trained, "untrained": untrained}
+    parts = {name: integration.principal_components(states) for name, states in found.items()}
+    return {
+        "cumulative": {name: part.cumulative[:10].tolist() for name, part in parts.items()},
+        "participation_ratio": {name: part.participation_ratio for name, part in parts.items()},
+    }
+
+
+def describe(key: jax.Array, network: Network, line: Line, strict: FixedPoints, median_length: float) -> dict[str, Any]:
+    """S5, S6 and S11: the slow points, their modes, and what does not fit.
+
+    Args:
+      key: of the random directions that alignments are held against.
+      network: of any cell.
+      line: see `Line`.
+      strict: points of the strict search.
+      median_length: of the texts, tokens.
+
+    Returns:
+      Dict.
+
+    Example:
+      >>> describe.__name__
+      'describe'
+    """
+    weight = np.asarray(network.params.readout[0], np.float64)
+    direction, n_hidden = line.components.directions[0], len(weight)
+    aligned = integration.alignment(line.leading.right, direction)
+    null = integration.alignment(integration.random_directions(key, 1000, n_hidden), direction)
+    scales, central = line.timescales, line.central
+    size = np.abs(line.modes.eigenvalues)
+    residual = line.points.speed**2 / n_hidden
+    return {
+        "n_starts": line.points.report.n_candidates,
+        "n_slow_points": len(line.points.hidden),
+        "mean_square_residual": {"median": float(np.median(residual)), "max": float(residual.max())},
+        "pc1": float(line.components.cumulative[0]),
+        "pc12": float(line.components.cumulative[1]),
+        "cos_line_readout": float(integration.alignment(weight[None], direction)[0]),
+        "strict": {
+            "n_fixed": int(np.sum(strict.status == FIXED)),
+            "n_not_isolated": int(np.sum((strict.status == FIXED) & ~strict.isolated)),
+            "n_slow": int(np.sum(strict.status == SLOW)),
+            "counts": strict.report.counts,
+        },
+        "timescales": {
+            "central_median": np.median(scales[central], axis=0).tolist(),
+            "all_median": np.median(scales, axis=0).tolist(),
+            "all_least": scales.min(0).tolist(),
+            "all_largest": scales.max(0).tolist(),
+        },
+        "median_length": float(median_length),
+        "gap": float(np.median(scales[central, 0] / scales[central, 1])),
+        "right_on_line": {
+            "median": _median(aligned),
+            "central_median": _median(aligned[central]),
+            "null_mean": float(null.mean()),
+            "null_largest": float(null.max()),
+            "null_bound": 3 / np.sqrt(n_hidden),
+        },
+        "flags": {
+            "n_modes_taken": len(line.rows),
+            "n_points_growing": int(np.sum(size[:, 0] > 1)),
+            "largest_eigenvalue": float(size.max()),
+            "n_growing_modes_most": int(np.sum(size > 1, axis=1).max()),
+            "n_points_oscillating": int(line.leading.oscillatory.sum()),
+            "n_central_oscillating": int(line.leading.oscillatory[central].sum()),
+            "n_defective": int(np.sum(np.isnan(line.leading.right[:, 0]) & ~line.leading.oscillatory)),
+            "verdicts": {str(v): int(np.sum(line.modes.verdict == v)) for v in np.unique(line.modes.verdict)},
+        },
+    }
+
+
+def polar_words(words: Words, min_count: int = MIN_COUNT) -> dict[str, np.ndarray]:
+    """The words that a bag of words weights most, least, and not at all.
+
+    Args:
+      words: see `Words`.
+      min_count: training texts that a word must stand in.
+
+    Returns:
+      Rows by "positive", "negative", "neutral": `N_POLAR` each, or a quarter of what there is; and "all" of them.
+
+    Example:
+      >>> found = polar_words(Words(np.arange(8.0) - 3, np.full(8, 99)))
+      >>> {name: rows.tolist() for name, rows in found.items() if name != "all"}
+      {'positive': [6, 7], 'negative': [0, 1], 'neutral': [3, 2]}
+    """
+    rows = np.flatnonzero(words.counts >= min_count)
+    order = rows[np.argsort(words.weights[rows], kind="stable")]
+    n = min(N_POLAR, max(1, len(order) // 4))
+    flat = rows[np.argsort(np.abs(words.weights[rows]), kind="stable")]
+    return {"positive": order[-n:], "negative": order[:n], "neutral": flat[:n], "all": rows}
+
+
+def word_valences(key: jax.Array, network: Network, line: Line, words: Words) -> tuple[np.ndarray, dict[str, Any]]:
+    """S7: what each word adds along the slowest mode, beside what a bag of words makes of it.
+
+    Controls take, in place of l_1, directions at random and the other left eigenvectors.
+
+    Args:
+      key: of the random directions.
+      network: of any cell.
+      line: see `Line`.
+      words: see `Words`.
+
+    Returns:
+      (n_words,) valences, means over the central points; dict.
+
+    Example:
+      >>> word_valences.__name__
+      'word_valences'
+    """
+    embedding = np.asarray(network.params.embedding, np.float64)
+    chosen = np.flatnonzero(line.central & ~np.isnan(line.leading.left[:, 0]))
+    kinds = polar_words(words)
+    if not len(chosen):
+        return np.full(len(embedding), np.nan), {"pearson": None, "reason": "no central point has a real slowest mode"}
+    valence = integration.valences(line.leading.left[chosen], line.input_jacobian[chosen], embedding)
+    mean = valence.mean(0)
+    rows, weights = kinds["all"], words.weights[kinds["all"]]
+    means = {name: float(mean[kinds[name]].mean()) for name in ("positive", "negative", "neutral")}
+    polar = min(means["positive"], -means["negative"])
+    # each control at the central point nearest to undecided
+    middle = chosen[np.argmin(np.abs(line.logits[line.rows[chosen]]))]
+    pushed = line.input_jacobian[middle] @ embedding[rows].T
+    random = integration.random_directions(key, 200, len(pushed))
+    others = line.modes.left[middle][1:]
+    others = np.concatenate([others.real, others.imag[np.abs(others.imag).max(1) > 0]])
+    others = others[np.isfinite(others).all(1)]
+    return mean, {
+        "n_words": len(rows),
+        "min_count": MIN_COUNT,
+        "pearson": _correlation(mean[rows], weights),
+        "spearman": _rank_correlation(mean[rows], weights),
+        "pearson_polar": _correlation(*(x[np.concatenate([kinds["positive"], kinds["negative"], kinds["neutral"]])]
+                                        for x in (mean, words.weights))),
+        "means": means,
+        "n_polar": len(kinds["positive"]),
+        "neutral_share": abs(means["neutral"]) / polar if polar > 0 else None,
+        "spread_over_points": float(np.median(valence.std(0)[rows]) / max(mean[rows].std(), 1e-300)),
+        "controls": {
+            name: _spread([abs(_correlation(left @ pushed, weights)) for left in lefts])
+            for name, lefts in (("random_direction", random), ("other_left_modes", others))
+        },
+    }  # fmt: skip
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    """Median, ninetieth percentile and largest."""
+    return {
+        "median": float(np.median(values)),
+        "ninetieth_percentile": float(np.quantile(values, 0.9)),
+        "largest": float(np.max(values)),
+    }
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(np.corrcoef(a, b)[0, 1])
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy import stats  # takes a moment to import
+
+    return float(stats.spearmanr(a, b).statistic)
+
+
+def _median(values: np.ndarray) -> float | None:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _states(step_fn: Any, params: Any, tokens: Any) -> jax.Array:
+    return jax.vmap(lambda text: classifier.states(step_fn, params, text))(jnp.asarray(tokens))

@@ -1,0 +1,395 @@
+"""How sentiment networks are trained: cross-entropy at the last word, AdamW, the best epoch on validation kept.
+
+An epoch goes once through all training reviews, in batches of reviews of about one length, in an order drawn from the
+seed. The learning rate falls to zero along a cosine. After each epoch the validation reviews are classified, and the
+weights of the epoch with most of them right are what training returns; it ends early once `patience` epochs in a row
+were no better. In training, not in validation, words are replaced by the unknown word with chance `word_dropout`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import rich.progress
+from flax import traverse_util
+
+from jaxfp import checkpoints, io
+from jaxfp.cli import report
+from jaxfp.models import classifier
+from jaxfp.tasks import sentiment
+from jaxfp.types import StepFn
+
+_CHUNK = 256  # texts that are classified at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the same for every seed.
+
+    Attributes:
+      cell: "vanilla", "ugrnn", "gru", "lstm" or "linear".
+      n_units: of the cell; the state of an LSTM is twice as long.
+      n_embedding: length of an embedded word.
+      n_words: size of the vocabulary, pad and unknown word included.
+      n_tokens: of longer reviews, so many tokens are read; None reads all.
+      keep: "last" or "first", which of them.
+      n_buckets: shapes that batches come in.
+      learning_rate: first one of the cosine decay.
+      weight_decay: of AdamW, on all weights, a unit of learning rate.
+      word_dropout: chance that a word is hidden in training.
+      clip: global norm of the gradient.
+      batch_size: reviews a step.
+      n_epochs: at most.
+      patience: epochs in a row that may be no better.
+    """
+
+    cell: str = "gru"
+    n_units: int = 64
+    n_embedding: int = 64
+    n_words: int = 10_000
+    n_tokens: int | None = 200
+    keep: str = "last"
+    n_buckets: int = 3
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    word_dropout: float = 0.0
+    clip: float = 1.0
+    batch_size: int = 64
+    n_epochs: int = 5
+    patience: int = 3
+
+
+class Network(NamedTuple):
+    """A classifier and the words that it knows.
+
+    Attributes:
+      step_fn: its step.
+      params: classifier.ClassifierParams.
+      vocabulary: word k is row k of the embedding; the first two are the pad and the unknown word.
+    """
+
+    step_fn: StepFn
+    params: classifier.ClassifierParams
+    vocabulary: tuple[str, ...]
+
+
+def init_network(seed: int, recipe: Recipe, vocabulary: tuple[str, ...]) -> Network:
+    """The network that training with this seed begins with: the untrained control.
+
+    Args:
+      seed: of the weights.
+      recipe: cell and sizes.
+      vocabulary: of the training split.
+
+    Returns:
+      Network.
+
+    Example:
+      >>> init_network(0, Recipe("lstm", n_units=4), ("<pad>", "<unknown>", "a")).params.hidden0.shape
+      (8,)
+    """
+    key, _ = jax.random.split(jax.random.key(seed))
+    return Network(
+        *classifier.init(key, recipe.cell, len(vocabulary), recipe.n_embedding, recipe.n_units), tuple(vocabulary)
+    )
+
+
+def as_arrays(network: Network) -> dict[str, np.ndarray]:
+    """A network as arrays for a file.
+
+    Args:
+      network: of any cell.
+
+    Returns:
+      embedding, w_out, b_out, hidden0, vocabulary, and those of the cell as `cell.` and their path.
+
+    Example:
+      >>> network = init_network(0, Recipe("vanilla", n_units=4), ("<pad>", "<unknown>", "a"))
+      >>> sorted(as_arrays(network))[:2]
+      ['b_out', 'cell.dense_h.bias']
+    """
+    params = network.params
+    cell = traverse_util.flatten_dict({"cell": params.cell}, sep=".")
+    others = {"embedding": params.embedding, "w_out": params.readout[0], "b_out": params.readout[1]}
+    named = {**cell, **others, "hidden0": params.hidden0, "vocabulary": np.array(network.vocabulary)}
+    return {name: np.asarray(array) for name, array in named.items()}
+
+
+def as_network(cell: str, arrays: Mapping[str, Any]) -> Network:
+    """The other way round.
+
+    Args:
+      cell: its kind.
+      arrays: those of `as_arrays`; stored in float16 they become float32.
+
+    Returns:
+      Network.
+
+    Raises:
+      ValueError: if arrays are missing or have the wrong shape.
+
+    Example:
+      >>> network = init_network(0, Recipe("vanilla", n_units=4), ("<pad>", "<unknown>", "a"))
+      >>> as_network("vanilla", as_arrays(network)).vocabulary
+      ('<pad>', '<unknown>', 'a')
+    """
+    needed = {"embedding", "w_out", "b_out", "hidden0", "vocabulary"}
+    if not needed <= set(arrays):
+        raise ValueError(f"a sentiment network needs {sorted(needed)}, got {sorted(arrays)}.")
+    n_embedding = np.shape(arrays["embedding"])[-1]
+    n_units = len(arrays["hidden0"]) // (2 if cell == "lstm" else 1)
+    vocabulary = tuple(map(str, arrays["vocabulary"]))
+    recipe = Recipe(cell, n_units, n_embedding)
+    start = init_network(0, recipe, vocabulary)
+    wanted = {name: array.shape for name, array in as_arrays(start).items()}
+    got = {name: np.shape(array) for name, array in arrays.items()}
+    if wanted != got:
+        name = next(name for name in sorted(wanted | got) if wanted.get(name) != got.get(name))
+        raise ValueError(f"{name} must have shape {wanted.get(name)}, got {got.get(name)}.")
+    weights = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items() if name != "vocabulary"}
+    nested = traverse_util.unflatten_dict(weights, sep=".")
+    readout = (weights["w_out"], weights["b_out"])
+    params = classifier.ClassifierParams(weights["embedding"], nested["cell"], readout, weights["hidden0"])
+    return Network(start.step_fn, params, vocabulary)
+
+
+def encode(recipe: Recipe, vocabulary: tuple[str, ...], reviews: sentiment.Reviews) -> sentiment.Texts:
+    """Reviews as a network of this recipe reads them.
+
+    Args:
+      recipe: which tokens of long reviews are read.
+      vocabulary: of the network.
+      reviews: of one split.
+
+    Returns:
+      sentiment.Texts.
+
+    Example:
+      >>> reviews = sentiment.load_reviews((["b a"], [1]))
+      >>> encode(Recipe(n_tokens=1), ("<pad>", "<unknown>", "a"), reviews).tokens.tolist()
+      [[2]]
+    """
+    return sentiment.encode(reviews, vocabulary, recipe.n_tokens, recipe.keep)
+
+
+def classify(network: Network, texts: sentiment.Texts, n_buckets: int = 3) -> np.ndarray:
+    """The network's logit of each text.
+
+    Args:
+      network: of any cell.
+      texts: encoded with its vocabulary.
+      n_buckets: shapes that they are read in.
+
+    Returns:
+      (n_texts,), in the order of the texts, positive where it says 1.
+
+    Example:
+      >>> network = init_network(0, Recipe("vanilla", n_units=4), ("<pad>", "<unknown>", "a"))
+      >>> classify(network, encode(Recipe(), network.vocabulary, sentiment.load_reviews((["a"], [1])))).shape
+      (1,)
+    """
+    numbered = texts._replace(labels=np.arange(len(texts.labels)))
+    said = np.zeros(len(texts.labels), np.float32)
+    for part in sentiment.bucket(numbered, n_buckets):
+        for first in range(0, len(part.labels), _CHUNK):
+            rows = np.resize(np.arange(first, min(first + _CHUNK, len(part.labels))), _CHUNK)  # one shape a bucket
+            said[part.labels[rows]] = _logits(network.step_fn, network.params, part.tokens[rows], part.lengths[rows])
+    return said
+
+
+def accuracy(network: Network, texts: sentiment.Texts, n_buckets: int = 3) -> float:
+    """Share of texts that the network puts into their class.
+
+    Args:
+      network: of any cell.
+      texts: encoded with its vocabulary.
+      n_buckets: shapes that they are read in.
+
+    Returns:
+      0 to 1.
+
+    Example:
+      >>> network = init_network(0, Recipe("vanilla", n_units=4), ("<pad>", "<unknown>", "a"))
+      >>> accuracy(network, encode(Recipe(), network.vocabulary, sentiment.load_reviews((["a"], [1])))) in (0, 1)
+      True
+    """
+    return float(np.mean((classify(network, texts, n_buckets) > 0) == texts.labels))
+
+
+def train_network(
+    seed: int,
+    recipe: Recipe,
+    splits: sentiment.Splits,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Train on reviews from scratch. The test split is not looked at.
+
+    Args:
+      seed: of weights and order.
+      recipe: how.
+      splits: of one corpus.
+      checkpoint: folder for the epochs that are finished, from which a rerun goes on; None keeps nothing.
+      progress: show a bar.
+
+    Returns:
+      Arrays as of `as_arrays`, float32; and their provenance.
+
+    Example:
+      >>> reviews = sentiment.load_reviews(([f"{w} {i}" for i in range(30) for w in ("fine", "dull")], [1, 0] * 30))
+      >>> recipe = Recipe("vanilla", n_units=2, n_embedding=2, batch_size=8, n_epochs=1)
+      >>> arrays, provenance = train_network(0, recipe, sentiment.split_reviews(reviews))
+      >>> arrays["hidden0"].shape, provenance["epochs"]
+      ((2,), 1)
+    """
+    vocabulary = sentiment.build_vocabulary(splits.train.texts, recipe.n_words)
+    train, valid = (encode(recipe, vocabulary, part) for part in splits[:2])
+    network, provenance = train_on(seed, recipe, vocabulary, train, valid, checkpoint=checkpoint, progress=progress)
+    provenance["n_reviews"] = {name: len(part.labels) for name, part in splits._asdict().items()}
+    return as_arrays(network), provenance
+
+
+def train_on(
+    seed: int,
+    recipe: Recipe,
+    vocabulary: tuple[str, ...],
+    train: sentiment.Texts,
+    valid: sentiment.Texts,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> tuple[Network, dict[str, Any]]:
+    """Train on encoded texts, wherever they are from.
+
+    Args:
+      seed: of weights and order.
+      recipe: how.
+      vocabulary: of the texts.
+      train: to train on.
+      valid: to choose the epoch by.
+      checkpoint: folder for the epochs that are finished, from which a rerun goes on; None keeps nothing.
+      progress: show a bar.
+
+    Returns:
+      The network of the best epoch, and its provenance: accuracies, losses, seconds.
+
+    Example:
+      >>> texts = sentiment.Texts(np.ones((4, 3), np.int32), np.full(4, 3, np.int32), np.array([0, 1, 1, 1], np.int32))
+      >>> recipe = Recipe("vanilla", n_units=2, n_embedding=2, batch_size=2, n_epochs=2)
+      >>> network, provenance = train_on(0, recipe, ("<pad>", "<unknown>"), texts, texts)
+      >>> len(provenance["valid_accuracies"])
+      2
+    """
+    seconds = report.stopwatch()
+    network = init_network(seed, recipe, vocabulary)
+    _, key = jax.random.split(jax.random.key(seed))
+    parts = [jax.tree.map(jnp.asarray, part) for part in sentiment.bucket(train, recipe.n_buckets)]
+    sizes = [len(part.labels) for part in parts]
+    optimizer = _optimizer(recipe, sum(-(-size // recipe.batch_size) for size in sizes))
+    leaves, tree = jax.tree.flatten((network.params, optimizer.init(network.params)))
+    keep: checkpoints.Keep = checkpoints.keep_nothing
+    if checkpoint is not None:
+        data = {**checkpoints.hashed("train", train._asdict()), **checkpoints.hashed("valid", valid._asdict())}
+        keep = checkpoints.keep_in(checkpoint, {"seed": seed, "recipe": dataclasses.asdict(recipe), **data})
+
+    def epoch(number: int, leaves: list[Any]) -> tuple[list[np.ndarray], np.ndarray, float, float]:
+        spent = report.stopwatch()
+        params, state = jax.tree.unflatten(tree, leaves)
+        losses = []
+        for step, (part, rows) in enumerate(_batches(jax.random.fold_in(key, number), sizes, recipe.batch_size)):
+            hide = jax.random.fold_in(jax.random.fold_in(key, number), step)
+            params, state, loss = _update(
+                network.step_fn, optimizer, params, state, parts[part], rows, hide, recipe.word_dropout
+            )
+            losses.append(loss)
+        right = accuracy(network._replace(params=params), valid, recipe.n_buckets)
+        return [np.asarray(leaf) for leaf in jax.tree.leaves((params, state))], np.asarray(losses), right, spent()
+
+    best, done = network, []
+    with _bar(recipe.n_epochs, progress) as show:
+        for number in range(recipe.n_epochs):
+            leaves, losses, right, spent = keep(f"epoch-{number}", functools.partial(epoch, number, leaves))
+            done.append({"loss": float(losses.mean()), "valid": right, "seconds": spent})
+            if right > max((each["valid"] for each in done[:-1]), default=-1.0):
+                best, best_epoch = (
+                    network._replace(params=jax.tree.unflatten(tree, map(jnp.asarray, leaves))[0]),
+                    number,
+                )
+            show(number + 1, done[-1])
+            if number - best_epoch >= recipe.patience:
+                break
+    return best, {
+        "task": "sentiment",
+        "cell": recipe.cell,
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "n_words": len(vocabulary),
+        "best_epoch": best_epoch + 1,
+        "epochs": len(done),
+        "losses": [each["loss"] for each in done],
+        "valid_accuracies": [each["valid"] for each in done],
+        "seconds": sum(each["seconds"] for each in done),
+        "seconds_of_this_run": seconds(),
+        **io.environment(),
+    }
+
+
+def _batches(key: jax.Array, sizes: list[int], batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(part, rows) of one epoch: every text once, the last batch of a part filled with its first again."""
+    batches = []
+    for part, size in enumerate(sizes):
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(key, part), size))
+        whole = np.resize(order, (-(-size // batch_size), batch_size))
+        batches += [(part, rows) for rows in whole]
+    for number in np.asarray(jax.random.permutation(key, len(batches))):
+        yield batches[number]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def _update(
+    step_fn: StepFn, optimizer: Any, params: Any, state: Any, texts: sentiment.Texts, rows: Any, key: Any, hide: Any
+) -> tuple[Any, Any, jax.Array]:
+    tokens = texts.tokens[rows]
+    tokens = jnp.where(jax.random.bernoulli(key, hide, tokens.shape), classifier.UNKNOWN, tokens)
+
+    def loss_of(params: classifier.ClassifierParams) -> jax.Array:
+        said = jax.vmap(classifier.logits, (None, None, 0, 0))(step_fn, params, tokens, texts.lengths[rows])
+        return classifier.cross_entropy(said, texts.labels[rows])
+
+    loss, gradient = jax.value_and_grad(loss_of)(params)
+    # optax multiplies its integer counters with floats, which a caller's strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state, loss
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(step_fn: StepFn, params: Any, tokens: Any, lengths: Any) -> jax.Array:
+    return jax.vmap(classifier.logits, (None, None, 0, 0))(step_fn, params, tokens, lengths)
+
+
+@contextlib.contextmanager
+def _bar(n_epochs: int, progress: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A function that is told the epochs done and how the newest went."""
+    if not progress:
+        yield lambda done, newest: None
+        return
+    said = rich.progress.TextColumn("loss {task.fields[loss]:.3f}, validation {task.fields[valid]:.1%}")
+    with rich.progress.Progress(*rich.progress.Progress.get_default_columns(), said) as bar:
+        task = bar.add_task("training", total=n_epochs, loss=float("nan"), valid=float("nan"))
+        yield lambda done, newest: bar.update(task, completed=done, loss=newest["loss"], valid=newest["valid"])
+
+
+@functools.lru_cache
+def _optimizer(recipe: Recipe, steps_an_epoch: int) -> optax.GradientTransformation:
+    """One for each recipe, so that a second seed compiles nothing."""
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.n_epochs * steps_an_epoch)
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adamw(schedule, weight_decay=recipe.weight_decay))
