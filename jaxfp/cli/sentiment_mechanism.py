@@ -5,8 +5,8 @@ is linearized at no input, x* = 0 (`analysis.integration`): its slowest mode (r_
 remembers for tau_1 = |1 / ln |lambda_1|| tokens, and a word x pushes along it by its valence l_1 J_in x.
 
 Slow points are states with (1/N) |F(h) - h|^2 < 1e-8, N the length of the state (of an LSTM (h, c), twice its units),
-searched from states that texts lead to; each search stops as soon as it is there, so that they spread over the line. The
-search for what is truly fixed stands beside it. The central points are the third of the slow points at which the
+searched from states that texts lead to; each search stops as soon as it is there, so that they spread over the line.
+The search for what is truly fixed stands beside it. The central points are the third of the slow points at which the
 readout is nearest to undecided.
 
 Maheswaranathan, Williams, Golub, Ganguli & Sussillo (2019), NeurIPS, arXiv:1906.10720, here "the paper". S4 to S12 are

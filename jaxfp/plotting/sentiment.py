@@ -63,11 +63,11 @@ def text_states(
     ax = plt.subplots()[1] if ax is None else ax
     states, labels, readout = np.asarray(states), np.asarray(labels) > 0, np.asarray(readout, float)
     for name, rows in (("negative", ~labels), ("positive", labels)):
-        ax.scatter(*states[rows].T, s=5, lw=0, alpha=0.4, color=_KINDS[name], label=name)
+        ax.scatter(states[rows, 0], states[rows, 1], s=5, lw=0, alpha=0.4, color=_KINDS[name], label=name)
     for path in paths:
         ax.plot(*np.asarray(path).T, color="0.35", lw=0.7, alpha=0.8)
     if points is not None:
-        ax.scatter(*np.asarray(points).T, s=4, lw=0, color="black", label="slow points")
+        ax.scatter(np.asarray(points)[:, 0], np.asarray(points)[:, 1], s=4, lw=0, color="black", label="slow points")
     center, reach = states.mean(0), 0.45 * np.ptp(states, axis=0).max()
     ends = center + np.outer((-1, 1), reach * readout / max(np.linalg.norm(readout), 1e-12))
     ax.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "lw": 1.4, "color": INDEX_COLORS[0]})
@@ -98,7 +98,9 @@ def slow_line(points: Any, theta: Any, line: Any = None, arrows: Any = None, ax:
     points = np.asarray(points)
     if line is not None:
         ax.plot(*np.asarray(line).T, color="0.6", lw=1.0, zorder=1, label="line traced")
-    ax.scatter(*points.T, c=theta, cmap=_THETA, vmin=-1, vmax=1, s=14, lw=0, zorder=2, label="slow points")
+    ax.scatter(
+        points[:, 0], points[:, 1], c=theta, cmap=_THETA, vmin=-1, vmax=1, s=14, lw=0, zorder=2, label="slow points"
+    )
     if arrows is not None:
         at, way = np.asarray(arrows[0]), np.asarray(arrows[1])
         reach = 0.08 * np.ptp(points, axis=0).max()
@@ -182,7 +184,7 @@ def valence_histograms(valences: Mapping[str, Any], ax: Axes | None = None) -> A
     """
     ax = plt.subplots()[1] if ax is None else ax
     together = np.concatenate([np.asarray(values, float) for values in valences.values()])
-    bins = np.linspace(together.min(), together.max(), 41)
+    bins = np.linspace(together.min(), together.max(), 41).tolist()
     for name, values in valences.items():
         ax.hist(values, bins, color=_KINDS[name], alpha=0.6, label=f"{name} in a bag of words")
     ax.set(xlabel="valence $l_1 J_{in} x$", ylabel="words", title="Words along the slowest mode")
@@ -207,7 +209,7 @@ def alignment_histogram(aligned: Any, null: Any, ax: Axes | None = None) -> Axes
       '|cos| with the line of slow points'
     """
     ax = plt.subplots()[1] if ax is None else ax
-    aligned, bins = np.asarray(aligned, float), np.linspace(0, 1, 41)
+    aligned, bins = np.asarray(aligned, float), np.linspace(0, 1, 41).tolist()
     for name, values, color in (
         ("random directions", np.asarray(null, float), SLOW_COLOR),
         ("slowest modes", aligned[np.isfinite(aligned)], INDEX_COLORS[1]),
@@ -237,7 +239,7 @@ def error_histogram(errors: Any, no_change: float, ax: Axes | None = None) -> Ax
     ax = plt.subplots()[1] if ax is None else ax
     errors = np.asarray(errors, float).ravel()
     end = max(float(np.quantile(errors, 0.99)), 1.2 * no_change)
-    ax.hist(np.minimum(errors, end), np.linspace(0, end, 41), color=INDEX_COLORS[1], alpha=0.7)
+    ax.hist(np.minimum(errors, end), np.linspace(0, end, 41).tolist(), color=INDEX_COLORS[1], alpha=0.7)
     ax.axvline(float(errors.mean()), color="black", lw=1, label=f"mean {errors.mean():.2f}")
     ax.axvline(no_change, color=SLOW_COLOR, lw=1, ls="--", label=f"no change {no_change:.2f}")
     ax.set(xlabel="relative error of one step", ylabel="steps", title="One linear step")
