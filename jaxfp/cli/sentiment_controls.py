@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxfp import dynamics
 from jaxfp.analysis import integration, linearization, switching
-from jaxfp.cli.sentiment_mechanism import MIN_COUNT, Line, Words, inside, polar_words
+from jaxfp.cli.sentiment_mechanism import MIN_COUNT, SlowPoints, Words, inside, polar_words
 from jaxfp.cli.sentiment_training import Network, classify
 from jaxfp.tasks import sentiment
 
@@ -32,14 +32,14 @@ INTENSIFIERS = ("very", "extremely", "really", "so", "too", "most", "truly", "qu
 
 
 def linear_errors(
-    key: jax.Array, network: Network, line: Line, texts: sentiment.Texts, states: np.ndarray
+    key: jax.Array, network: Network, slow: SlowPoints, texts: sentiment.Texts, states: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """S8: linear steps about the nearest slow point, beside the guess that nothing changes.
 
     Args:
       key: of where the windows begin.
       network: of any cell.
-      line: see `Line`.
+      slow: see `SlowPoints`.
       texts: encoded with its vocabulary.
       states: (n_texts, n_time, n_hidden), of `read`.
 
@@ -62,7 +62,7 @@ def linear_errors(
     rows, columns = chosen[:, :1], chosen[:, 1:] + span
     hidden = np.asarray(states[rows, columns], np.float64)
     drive = np.asarray(network.params.embedding, np.float64)[texts.tokens[rows, columns]]
-    made = switching.predict_by_nearest(network.step_fn, network.params.cell, line.points.hidden, hidden, drive)
+    made = switching.predict_by_nearest(network.step_fn, network.params.cell, slow.points.hidden, hidden, drive)
     errors = {
         "one step": _relative(made.one_step, hidden[:, 1:]),
         "running freely": _relative(made.free_run, hidden[:, 1:]),
@@ -79,12 +79,12 @@ def linear_errors(
     return errors["one step"], said
 
 
-def linear_accuracy(network: Network, line: Line, texts: sentiment.Texts) -> dict[str, Any]:
+def linear_accuracy(network: Network, slow: SlowPoints, texts: sentiment.Texts) -> dict[str, Any]:
     """S8: one linear network in place of the network, about the slow point where the readout is nearest to undecided.
 
     Args:
       network: of any cell.
-      line: see `Line`.
+      slow: see `SlowPoints`.
       texts: encoded with its vocabulary.
 
     Returns:
@@ -94,7 +94,7 @@ def linear_accuracy(network: Network, line: Line, texts: sentiment.Texts) -> dic
       >>> linear_accuracy.__name__
       'linear_accuracy'
     """
-    point = line.points.hidden[np.argmin(np.abs(line.logits))]
+    point = slow.points.hidden[np.argmin(np.abs(slow.logits))]
     rest = np.zeros(network.params.embedding.shape[1])
     cell = integration.linear_network(network.step_fn, network.params.cell, point, rest)
     cell = tuple(np.asarray(part, np.float32) for part in cell)
@@ -156,12 +156,12 @@ def shuffled(key: jax.Array, network: Network, texts: sentiment.Texts) -> dict[s
     }
 
 
-def modifiers(network: Network, line: Line, words: Words, n_after: int = 20) -> dict[str, Any]:
+def modifiers(network: Network, slow: SlowPoints, words: Words, n_after: int = 20) -> dict[str, Any]:
     """The follow-up: what words do to the push of the words after them.
 
     Args:
       network: of any cell.
-      line: see `Line`.
+      slow: see `SlowPoints`.
       words: see `Words`.
       n_after: silent steps after the word for which its effect is followed.
 
@@ -183,7 +183,7 @@ def modifiers(network: Network, line: Line, words: Words, n_after: int = 20) -> 
         for kind, given in (("negators", NEGATORS), ("intensifiers", INTENSIFIERS))
     }
     asked = np.array([*heard["negators"], *heard["intensifiers"], *kinds["neutral"]])
-    point = line.points.hidden[np.argmin(np.abs(line.logits))]
+    point = slow.points.hidden[np.argmin(np.abs(slow.logits))]
     drive = np.zeros((len(asked) + 1, n_after + 1, embedding.shape[1]))
     drive[:-1, 0] = embedding[asked]  # the last row is silence throughout: what the slow point does by itself
     after = dynamics.simulate(network.step_fn, network.params.cell, np.tile(point, (len(drive), 1)), drive)

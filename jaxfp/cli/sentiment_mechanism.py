@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import pipeline
-from jaxfp.analysis import integration, linearization, modes
+from jaxfp.analysis import integration, linearization, manifolds, modes, switching
 from jaxfp.cli.sentiment_training import Network
 from jaxfp.models import classifier
 from jaxfp.search.dedupe import take
@@ -49,13 +49,15 @@ class Words(NamedTuple):
     counts: np.ndarray
 
 
-class Line(NamedTuple):
-    """Slow points, and modes at some of them, sorted along the line.
+class SlowPoints(NamedTuple):
+    """Slow points, the line traced through them, and modes at some of them.
 
     Attributes:
       points: slow and fixed points of the search that stops early.
       components: their principal directions.
-      theta: (n_points,) from -1 to 1 along the line, growing with the logit.
+      line: traced through them; empty where there is none.
+      theta: (n_points,) from -1 to 1 along the line, growing with the logit; where there is no line, along the first
+        principal direction.
       logits: (n_points,) of the readout there.
       rows: (n_modes,) int, points whose modes are taken, in order of theta.
       modes: `spectrum` there, with vectors.
@@ -67,6 +69,7 @@ class Line(NamedTuple):
 
     points: FixedPoints
     components: integration.Components
+    line: manifolds.Line
     theta: np.ndarray
     logits: np.ndarray
     rows: np.ndarray
@@ -140,16 +143,15 @@ def find_points(network: Network, starts: np.ndarray) -> tuple[FixedPoints, Fixe
     return take(slow, slow.q <= tolerance), strict
 
 
-def along_line(network: Network, points: FixedPoints, theta: np.ndarray | None = None) -> Line:
+def describe_points(network: Network, points: FixedPoints) -> SlowPoints:
     """Slow points in order, with the modes of some.
 
     Args:
       network: of any cell.
       points: slow points, at least 2.
-      theta: (n_points,) where each lies along the line, from -1 to 1; by default along the first principal direction.
 
     Returns:
-      Line.
+      SlowPoints.
 
     Raises:
       ValueError: for less than 2 points.
@@ -157,7 +159,7 @@ def along_line(network: Network, points: FixedPoints, theta: np.ndarray | None =
     Example:
       >>> tiny = Network(*classifier.init(jax.random.key(0), "gru", 10, 4, 8), ())
       >>> points = find_points(tiny, np.zeros((4, 8)))[1]
-      >>> along_line(tiny, points)
+      >>> describe_points(tiny, points)
       Traceback (most recent call last):
       ...
       ValueError: a line needs 2 slow points or more, got 1.
@@ -165,23 +167,32 @@ def along_line(network: Network, points: FixedPoints, theta: np.ndarray | None =
     if len(points.hidden) < 2:
         raise ValueError(f"a line needs 2 slow points or more, got {len(points.hidden)}.")
     weight, bias = (np.asarray(x, np.float64) for x in network.params.readout)
+    rest = np.zeros(network.params.embedding.shape[1])
+    line = manifolds.trace_line(network.step_fn, network.params.cell, points.hidden, rest, toward=weight)
     components = integration.principal_components(points.hidden)
     logits = points.hidden @ weight + bias
-    if theta is None:
+    if len(line.hidden) and not line.closed:
+        theta = _along(line, points.hidden)
+    else:
         along = (points.hidden - components.origin) @ components.directions[0]
         theta = 2 * (along - along.min()) / np.ptp(along) - 1
-    if np.sum((logits - logits.mean()) * theta) < 0:
-        theta = -theta
+        theta = theta if np.sum((logits - logits.mean()) * theta) >= 0 else -theta
     order = np.argsort(theta, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(N_MODES, len(order))).round().astype(int))]
-    rest = np.zeros(network.params.embedding.shape[1])
     linear = linearization.linearize(network.step_fn, network.params.cell, points.hidden[rows], rest)
     spectra = modes.spectrum(linear.jacobian)
     size = np.abs(logits[rows])
-    return Line(
-        points, components, theta, logits, rows, spectra, integration.leading_modes(spectra, weight),
-        linear.input_jacobian, np.abs(spectra.timescale[:, :3]), size <= np.quantile(size, 1 / 3),
+    return SlowPoints(
+        points, components, line, theta, logits, rows, spectra, integration.leading_modes(spectra, weight),
+        np.asarray(linear.input_jacobian), np.abs(spectra.timescale[:, :3]), size <= np.quantile(size, 1 / 3),
     )  # fmt: skip
+
+
+def _along(line: manifolds.Line, hidden: np.ndarray) -> np.ndarray:
+    """Theta of states: that of the nearest point of the line, and from there along its tangent."""
+    near = switching.nearest_distance(hidden, line.hidden)[1]
+    arc_length = line.arc_length[near] + np.sum((hidden - line.hidden[near]) * line.tangent[near], axis=1)
+    return 2 * np.clip(arc_length / line.length, 0, 1) - 1
 
 
 def dimensions(trained: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:
@@ -206,13 +217,15 @@ def dimensions(trained: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:
     }
 
 
-def describe(key: jax.Array, network: Network, line: Line, strict: FixedPoints, median_length: float) -> dict[str, Any]:
+def describe(
+    key: jax.Array, network: Network, slow: SlowPoints, strict: FixedPoints, median_length: float
+) -> dict[str, Any]:
     """S5, S6 and S11: the slow points, their modes, and what does not fit.
 
     Args:
       key: of the random directions that alignments are held against.
       network: of any cell.
-      line: see `Line`.
+      slow: see `SlowPoints`.
       strict: points of the strict search.
       median_length: of the texts, tokens.
 
@@ -224,18 +237,22 @@ def describe(key: jax.Array, network: Network, line: Line, strict: FixedPoints, 
       'describe'
     """
     weight = np.asarray(network.params.readout[0], np.float64)
-    direction, n_hidden = line.components.directions[0], len(weight)
-    aligned = integration.alignment(line.leading.right, direction)
+    direction, n_hidden = slow.components.directions[0], len(weight)
+    aligned = integration.alignment(slow.leading.right, direction)
     null = integration.alignment(integration.random_directions(key, 1000, n_hidden), direction)
-    scales, central = line.timescales, line.central
-    size = np.abs(line.modes.eigenvalues)
-    residual = line.points.speed**2 / n_hidden
+    on_tangent = np.full(len(slow.rows), np.nan)
+    if len(slow.line.hidden):
+        near = switching.nearest_distance(slow.points.hidden[slow.rows], slow.line.hidden)[1]
+        on_tangent = np.abs(np.sum(slow.leading.right * slow.line.tangent[near], axis=1))
+    scales, central = slow.timescales, slow.central
+    size = np.abs(slow.modes.eigenvalues)
+    residual = slow.points.speed**2 / n_hidden
     return {
-        "n_starts": line.points.report.n_candidates,
-        "n_slow_points": len(line.points.hidden),
+        "n_starts": slow.points.report.n_candidates,
+        "n_slow_points": len(slow.points.hidden),
         "mean_square_residual": {"median": float(np.median(residual)), "max": float(residual.max())},
-        "pc1": float(line.components.cumulative[0]),
-        "pc12": float(line.components.cumulative[1]),
+        "pc1": float(slow.components.cumulative[0]),
+        "pc12": float(slow.components.cumulative[1]),
         "cos_line_readout": float(integration.alignment(weight[None], direction)[0]),
         "strict": {
             "n_fixed": int(np.sum(strict.status == FIXED)),
@@ -251,22 +268,34 @@ def describe(key: jax.Array, network: Network, line: Line, strict: FixedPoints, 
         },
         "median_length": float(median_length),
         "gap": float(np.median(scales[central, 0] / scales[central, 1])),
+        "line": {
+            "verdict": slow.line.verdict,
+            "summary": slow.line.summary(),
+            "length": slow.line.length,
+            "closed": slow.line.closed,
+            "ends": list(slow.line.ends),
+            "crossing_time": slow.line.crossing_time,
+            "separation": slow.line.separation,
+            "n_zeros": len(slow.line.zeros.arc_length),
+            "largest_curvature": float(slow.line.curvature.max()) if len(slow.line.hidden) else None,
+        },
         "right_on_line": {
             "median": _median(aligned),
             "central_median": _median(aligned[central]),
+            "tangent_median": _median(on_tangent),
             "null_mean": float(null.mean()),
             "null_largest": float(null.max()),
             "null_bound": 3 / np.sqrt(n_hidden),
         },
         "flags": {
-            "n_modes_taken": len(line.rows),
+            "n_modes_taken": len(slow.rows),
             "n_points_growing": int(np.sum(size[:, 0] > 1)),
             "largest_eigenvalue": float(size.max()),
             "n_growing_modes_most": int(np.sum(size > 1, axis=1).max()),
-            "n_points_oscillating": int(line.leading.oscillatory.sum()),
-            "n_central_oscillating": int(line.leading.oscillatory[central].sum()),
-            "n_defective": int(np.sum(np.isnan(line.leading.right[:, 0]) & ~line.leading.oscillatory)),
-            "verdicts": {str(v): int(np.sum(line.modes.verdict == v)) for v in np.unique(line.modes.verdict)},
+            "n_points_oscillating": int(slow.leading.oscillatory.sum()),
+            "n_central_oscillating": int(slow.leading.oscillatory[central].sum()),
+            "n_defective": int(np.sum(np.isnan(slow.leading.right[:, 0]) & ~slow.leading.oscillatory)),
+            "verdicts": {str(v): int(np.sum(slow.modes.verdict == v)) for v in np.unique(slow.modes.verdict)},
         },
     }
 
@@ -293,7 +322,9 @@ def polar_words(words: Words, min_count: int = MIN_COUNT) -> dict[str, np.ndarra
     return {"positive": order[-n:], "negative": order[:n], "neutral": flat[:n], "all": rows}
 
 
-def word_valences(key: jax.Array, network: Network, line: Line, words: Words) -> tuple[np.ndarray, dict[str, Any]]:
+def word_valences(
+    key: jax.Array, network: Network, slow: SlowPoints, words: Words
+) -> tuple[np.ndarray, dict[str, Any]]:
     """S7: what each word adds along the slowest mode, beside what a bag of words makes of it.
 
     Controls take, in place of l_1, directions at random and the other left eigenvectors.
@@ -301,7 +332,7 @@ def word_valences(key: jax.Array, network: Network, line: Line, words: Words) ->
     Args:
       key: of the random directions.
       network: of any cell.
-      line: see `Line`.
+      slow: see `SlowPoints`.
       words: see `Words`.
 
     Returns:
@@ -312,20 +343,20 @@ def word_valences(key: jax.Array, network: Network, line: Line, words: Words) ->
       'word_valences'
     """
     embedding = np.asarray(network.params.embedding, np.float64)
-    chosen = np.flatnonzero(line.central & ~np.isnan(line.leading.left[:, 0]))
+    chosen = np.flatnonzero(slow.central & ~np.isnan(slow.leading.left[:, 0]))
     kinds = polar_words(words)
     if not len(chosen):
         return np.full(len(embedding), np.nan), {"pearson": None, "reason": "no central point has a real slowest mode"}
-    valence = integration.valences(line.leading.left[chosen], line.input_jacobian[chosen], embedding)
+    valence = integration.valences(slow.leading.left[chosen], slow.input_jacobian[chosen], embedding)
     mean = valence.mean(0)
     rows, weights = kinds["all"], words.weights[kinds["all"]]
     means = {name: float(mean[kinds[name]].mean()) for name in ("positive", "negative", "neutral")}
     polar = min(means["positive"], -means["negative"])
     # each control at the central point nearest to undecided
-    middle = chosen[np.argmin(np.abs(line.logits[line.rows[chosen]]))]
-    pushed = line.input_jacobian[middle] @ embedding[rows].T
+    middle = chosen[np.argmin(np.abs(slow.logits[slow.rows[chosen]]))]
+    pushed = slow.input_jacobian[middle] @ embedding[rows].T
     random = integration.random_directions(key, 200, len(pushed))
-    others = line.modes.left[middle][1:]
+    others = slow.modes.left[middle][1:]
     others = np.concatenate([others.real, others.imag[np.abs(others.imag).max(1) > 0]])
     others = others[np.isfinite(others).all(1)]
     return mean, {
