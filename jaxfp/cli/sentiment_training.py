@@ -294,7 +294,8 @@ def train_on(
     parts = [jax.tree.map(jnp.asarray, part) for part in sentiment.bucket(train, recipe.n_buckets)]
     sizes = [len(part.labels) for part in parts]
     optimizer = _optimizer(recipe, sum(-(-size // recipe.batch_size) for size in sizes))
-    leaves, tree = jax.tree.flatten((network.params, optimizer.init(network.params)))
+    start, tree = jax.tree.flatten((network.params, optimizer.init(network.params)))
+    leaves: list[Any] = [np.asarray(leaf) for leaf in start]
     keep: checkpoints.Keep = checkpoints.keep_nothing
     if checkpoint is not None:
         data = {**checkpoints.hashed("train", train._asdict()), **checkpoints.hashed("valid", valid._asdict())}
