@@ -54,7 +54,7 @@ class Curve(NamedTuple):
       hidden: (n_samples, n_hidden); of a closed curve the last is the first again.
       tangent: (n_samples, n_hidden) unit, the slow right mode.
       arc_length: (n_samples,) from 0.
-      spaces: n_samples slow spaces.
+      places: n_samples of them; see `slow_spaces.Place`.
       closed: whether it meets its beginning.
       ends: why it ends, at its first and at its last sample.
     """
@@ -62,7 +62,7 @@ class Curve(NamedTuple):
     hidden: np.ndarray
     tangent: np.ndarray
     arc_length: np.ndarray
-    spaces: list[slow_spaces.SlowSpace]
+    places: list[Place]
     closed: bool
     ends: tuple[str, str]
 
@@ -116,7 +116,7 @@ def follow(field: Field, start: Place, bounds: Bounds) -> Curve:
     hidden, tangent = np.stack([p.hidden for p, _ in samples]), np.stack([t for _, t in samples])
     pieces = arc(hidden[:-1], hidden[1:], tangent[:-1], tangent[1:])
     along = np.concatenate([[0.0], np.cumsum(pieces)])
-    return Curve(hidden, tangent, along, [p.space for p, _ in samples], closed, (first, last))
+    return Curve(hidden, tangent, along, [p for p, _ in samples], closed, (first, last))
 
 
 def _one_way(field: Field, start: Place, way: float, bounds: Bounds) -> tuple[list[tuple[Place, np.ndarray]], bool, str]:

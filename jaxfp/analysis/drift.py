@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import optimize
 
 from jaxfp.analysis.slow_spaces import Field
 
@@ -127,21 +128,14 @@ def find_zeros(field: Field, drift_at: Callable[[float], Drift], samples: Drift,
     if closed and len(significant) > 1 and samples.value[significant[0]] * samples.value[significant[-1]] < 0:
         brackets.append((significant[-1], significant[0]))  # through the seam
     found = []
+    whole = float(samples.arc_length[-1] - samples.arc_length[0])
     for a, b in brackets:
-        if b < a:
-            between = [0] if a + 1 >= len(samples.value) - 1 else [a + 1]
-            found.append(_polished(field, _pick(samples, between[0]), np.inf))
+        if b < a:  # what lies between, through the seam, is not significant
+            found.append(_polished(field, _pick(samples, (a + 1) % len(samples.value)), whole))
             continue
-        low, high = _pick(samples, a), _pick(samples, b)
-        for _ in range(60):
-            # the secant inside the middle half, else the middle
-            part = low.value / (low.value - high.value)
-            width = high.arc_length - low.arc_length
-            here = drift_at(low.arc_length + min(max(part, 0.25), 0.75) * width)
-            if abs(here.value) <= here.rounding or width <= _FINEST * (samples.arc_length[-1] - samples.arc_length[0]):
-                break
-            low, high = (here, high) if here.value * low.value > 0 else (low, here)
-        found.append(_polished(field, here, high.arc_length - low.arc_length))
+        low, high = samples.arc_length[[a, b]]
+        root = optimize.brentq(lambda s: drift_at(s).value, low, high, xtol=1e-12 * whole)
+        found.append(_polished(field, drift_at(root), high - low))
     if not closed and len(significant):
         for end, inner in ((0, significant[0]), (len(samples.value) - 1, significant[-1])):
             reach = abs(samples.arc_length[inner] - samples.arc_length[end])
@@ -149,7 +143,7 @@ def find_zeros(field: Field, drift_at: Callable[[float], Drift], samples: Drift,
             if 0 < reach and abs(here.slope) * reach > here.rounding:
                 zero = _polished(field, here, reach)
                 away = np.linalg.norm(zero[0] - here.hidden)
-                if away <= 1e-6 * (samples.arc_length[-1] - samples.arc_length[0]):
+                if away <= 1e-6 * whole:
                     found.append(zero)
     found.sort(key=lambda zero: zero[1])
     n = samples.hidden.shape[1]

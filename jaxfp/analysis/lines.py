@@ -105,28 +105,31 @@ class Line(NamedTuple):
 
 
 class _Course:
-    """A curve between its samples: the state at an arc length is that of the spline, corrected across it."""
+    """A curve between its samples: the state at an arc length is that of the spline, corrected across its tangent."""
 
-    def __init__(self, field: Field, along: Any, hidden: Any, tangent: Any, spaces: list[SlowSpace]) -> None:
-        self.field, self.along, self.spaces = field, along, spaces
-        self.curve = CubicHermiteSpline(along, hidden, tangent)
+    def __init__(self, field: Field, along: np.ndarray, places: list[Place], tangent: np.ndarray) -> None:
+        self.field, self.along, self.places = field, along, places
+        self.curve = CubicHermiteSpline(along, np.stack([place.hidden for place in places]), tangent)
         self.way = self.curve.derivative()
 
     def at(self, arc_length: float) -> Place:
         """The place there, its slow mode in the direction of the line."""
         way = self.way(arc_length)
-        way = way / np.linalg.norm(way)
-        row = min(int(np.searchsorted(self.along, arc_length)), len(self.spaces) - 1)
-        length = float(self.along[-1])
+        way, length = way / np.linalg.norm(way), float(self.along[-1])
+        near = self.places[min(int(np.searchsorted(self.along, arc_length)), len(self.places) - 1)]
         place = slow_spaces.correct(
-            self.field, self.curve(arc_length), way[:, None], self.spaces[row], 0.1 * length, 1e-6 * length
+            self.field, self.curve(arc_length), way[:, None], near.space, 0.1 * length, 1e-6 * length, tangent=True
         )
-        sign = 1.0 if place.space.right[:, 0] @ way >= 0 else -1.0
-        space = place.space._replace(right=sign * place.space.right, left=sign * place.space.left)
-        return place._replace(space=space)
+        return _directed(place if place.found else near, way)
 
     def drift_at(self, arc_length: float, eps: float) -> Drift:
         return _drift(arc_length, self.at(arc_length), eps)
+
+
+def _directed(place: Place, way: np.ndarray) -> Place:
+    """The place, with its slow mode towards a direction."""
+    sign = 1.0 if place.space.right[:, 0] @ way >= 0 else -1.0
+    return place._replace(space=place.space._replace(right=sign * place.space.right, left=sign * place.space.left))
 
 
 def _drift(arc_length: float, place: Place, eps: float) -> Drift:
@@ -155,12 +158,14 @@ def describe(
     Example:
       >>> jacobian = np.diag([0.0, -0.5])
       >>> ends = np.array([[0.0, 0.0], [2.0, 0.0]])
-      >>> spaces = [slow_spaces.leading(jacobian, 1)] * 2
-      >>> curve = curves.Curve(ends, np.eye(2)[[0, 0]], np.array([0.0, 2.0]), spaces, False, ("points", "points"))
+      >>> space = slow_spaces.leading(jacobian, 1)
+      >>> places = [Place(h, jacobian @ h, jacobian, space, 0.0, True) for h in ends]
+      >>> curve = curves.Curve(ends, np.eye(2)[[0, 0]], np.array([0.0, 2.0]), places, False, ("points", "points"))
       >>> describe(lambda h: (jacobian @ h, jacobian), curve, 5, 1e-16, 1.0, "map", 99).theta.tolist()
       [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
-    raw = _Course(field, curve.arc_length, curve.hidden, curve.tangent, curve.spaces)
+    turned = [_directed(place, way) for place, way in zip(curve.places, curve.tangent, strict=True)]
+    raw = _Course(field, curve.arc_length, turned, _tangents(curve.arc_length, turned, curve.closed))
     places = [raw.at(s) for s in np.linspace(0, curve.arc_length[-1], n_points + curve.closed)]
     if curve.closed:  # once around: the last is the first, to the last digit
         places[-1] = places[0]
@@ -168,13 +173,12 @@ def describe(
     right, left = np.stack([p.space.right[:, 0] for p in places]), np.stack([p.space.left[0] for p in places])
     rates = np.array([p.space.rates[0, 0] for p in places])
     along = np.append(0.0, np.cumsum(curves.arc(hidden[:-1], hidden[1:], right[:-1], right[1:])))
-    periodic: Any = "periodic" if curve.closed else "not-a-knot"
-    bend = CubicSpline(along, right, bc_type=periodic)(along, 1)
-    tangent = np.stack([_tangent(p, b) for p, b in zip(places, bend, strict=True)])
-    curvature = np.linalg.norm(CubicSpline(along, tangent, bc_type=periodic)(along, 1), axis=1)
+    tangent = _tangents(along, places, curve.closed)
+    along = np.append(0.0, np.cumsum(curves.arc(hidden[:-1], hidden[1:], tangent[:-1], tangent[1:])))
+    curvature = np.linalg.norm(_slope(along, tangent, curve.closed), axis=1)
     values = (residual * tangent).sum(1)
 
-    course = _Course(field, along, hidden, right, [p.space for p in places])
+    course = _Course(field, along, places, tangent)
     known = [_drift(s, p, eps) for s, p in zip(along, places, strict=True)]
     samples = sample(lambda s: course.drift_at(s, eps), known, max_samples)
     zeros = find_zeros(field, lambda s: course.drift_at(s, eps), samples, curve.closed)
@@ -245,14 +249,23 @@ def timescale(eigenvalues: np.ndarray, dt: float, kind: Kind) -> np.ndarray:
         return np.where(growth == 0, np.inf, -1 / growth)
 
 
-def _tangent(place: Place, bend: np.ndarray) -> np.ndarray:
-    """Of the curve, from its slow right mode and the derivative of that by arc length."""
-    v, n = place.space.right[:, 0], len(bend)
-    drifts = float(place.space.left[0] @ place.residual)
-    shifted = place.jacobian - place.space.rates[0, 0] * np.eye(n)
-    matrix = np.block([[shifted, v[:, None]], [v[None], np.zeros((1, 1))]])
-    tangent = v + np.linalg.solve(matrix, np.append(drifts * bend, 0.0))[:n]
-    return tangent / np.linalg.norm(tangent)
+def _tangents(along: np.ndarray, places: list[Place], closed: bool) -> np.ndarray:
+    """Of the curve, from its slow right modes and their derivative by arc length."""
+    right = np.stack([place.space.right[:, 0] for place in places])
+    n = right.shape[1]
+    tangents = []
+    for place, v, slope in zip(places, right, _slope(along, right, closed), strict=True):
+        drifts = float(place.space.left[0] @ place.residual)
+        shifted = place.jacobian - place.space.rates[0, 0] * np.eye(n)
+        matrix = np.block([[shifted, v[:, None]], [v[None], np.zeros((1, 1))]])
+        tangent = v + np.linalg.solve(matrix, np.append(drifts * slope, 0.0))[:n]
+        tangents.append(tangent / np.linalg.norm(tangent))
+    return np.stack(tangents)
+
+
+def _slope(along: np.ndarray, values: np.ndarray, closed: bool) -> np.ndarray:
+    kind: Any = "periodic" if closed else "not-a-knot"
+    return CubicSpline(along, values, bc_type=kind)(along, 1)
 
 
 def _slowest_other(place: Place, kind: Kind) -> complex:

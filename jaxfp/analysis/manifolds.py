@@ -142,6 +142,6 @@ def _oriented(curve: curves.Curve, toward: np.ndarray | None) -> curves.Curve:
         return curve
     along = curve.arc_length[-1] - curve.arc_length[::-1]
     return curve._replace(
-        hidden=curve.hidden[::-1], tangent=-curve.tangent[::-1], arc_length=along, spaces=curve.spaces[::-1],
+        hidden=curve.hidden[::-1], tangent=-curve.tangent[::-1], arc_length=along, places=curve.places[::-1],
         ends=curve.ends[::-1],
     )  # fmt: skip

@@ -15,7 +15,8 @@ corrector iterates h <- h + x within the plane P'(h - prediction) = 0:
     [dr/dh  V] [x]   [-r]
     [  P'   0] [y] = [ 0]
 
-which is Newton's method for the line above, V held fixed in each step.
+which is Newton's method for the line above, V held fixed in each step. Once the curve or sheet is known its tangent T
+takes the place of V: r(h) in T is what makes a manifold invariant, and what is left is of higher order in d / a.
 """
 
 import functools
@@ -226,7 +227,14 @@ def _iterated(lu: np.ndarray, pivots: np.ndarray, start: np.ndarray, transposed:
 
 
 def correct(
-    field: Field, predicted: np.ndarray, across: np.ndarray, space: SlowSpace, allowed: float, resolution: float
+    field: Field,
+    predicted: np.ndarray,
+    across: np.ndarray,
+    space: SlowSpace,
+    allowed: float,
+    resolution: float,
+    *,
+    tangent: bool = False,
 ) -> Place:
     """The state of the manifold nearest to a prediction, in the plane across given directions.
 
@@ -237,6 +245,8 @@ def correct(
       space: slow modes near by, from which those at the state follow.
       allowed: largest distance from the prediction, activation units.
       resolution: correction that counts as none, activation units.
+      tangent: whether the directions across are known to be those of the manifold: then the residual is to lie within
+        them instead of V.
 
     Returns:
       Place.
@@ -257,7 +267,7 @@ def correct(
         space = slow_space(jacobian, space.right, float(np.trace(space.rates)) / m)
         if not space.found:
             break
-        matrix = np.block([[jacobian, space.right], [across.T, zeros]])
+        matrix = np.block([[jacobian, across if tangent else space.right], [across.T, zeros]])
         _, _, change, failed = lapack.dgesv(matrix, np.append(-residual, np.zeros(m)))
         change = change[:n]
         size = float(np.linalg.norm(change))
