@@ -7,7 +7,8 @@ remembers for tau_1 = |1 / ln |lambda_1|| tokens, and a word x pushes along it b
 Slow points are states with (1/N) |F(h) - h|^2 < 1e-8, N the length of the state (of an LSTM (h, c), twice its units),
 searched from states that texts lead to; each search stops as soon as it is there, so that they spread over the line.
 The search for what is truly fixed stands beside it. The central points are the third of the slow points at which the
-readout is nearest to undecided.
+readout is nearest to undecided. The line is traced through them and on, as far as texts get along it, unless the drift
+there would cross it within a text: theta is the arc length along it, -1 where the readout is least, 1 where it is most.
 
 Maheswaranathan, Williams, Golub, Ganguli & Sussillo (2019), NeurIPS, arXiv:1906.10720, here "the paper". S4 to S12 are
 our names for what it reports, with thresholds of our own, since it gives few numbers.
@@ -143,12 +144,14 @@ def find_points(network: Network, starts: np.ndarray) -> tuple[FixedPoints, Fixe
     return take(slow, slow.q <= tolerance), strict
 
 
-def describe_points(network: Network, points: FixedPoints) -> SlowPoints:
+def describe_points(network: Network, points: FixedPoints, states: np.ndarray, length: float) -> SlowPoints:
     """Slow points in order, with the modes of some.
 
     Args:
       network: of any cell.
       points: slow points, at least 2.
+      states: (n_states, n_hidden), of texts: how far the line is traced.
+      length: of a text, tokens: how slow it has to be.
 
     Returns:
       SlowPoints.
@@ -159,7 +162,7 @@ def describe_points(network: Network, points: FixedPoints) -> SlowPoints:
     Example:
       >>> tiny = Network(*classifier.init(jax.random.key(0), "gru", 10, 4, 8), ())
       >>> points = find_points(tiny, np.zeros((4, 8)))[1]
-      >>> describe_points(tiny, points)
+      >>> describe_points(tiny, points, np.zeros((1, 8)), 20.0)
       Traceback (most recent call last):
       ...
       ValueError: a line needs 2 slow points or more, got 1.
@@ -168,8 +171,13 @@ def describe_points(network: Network, points: FixedPoints) -> SlowPoints:
         raise ValueError(f"a line needs 2 slow points or more, got {len(points.hidden)}.")
     weight, bias = (np.asarray(x, np.float64) for x in network.params.readout)
     rest = np.zeros(network.params.embedding.shape[1])
-    line = manifolds.trace_line(network.step_fn, network.params.cell, points.hidden, rest, toward=weight)
     components = integration.principal_components(points.hidden)
+    along = (np.asarray(states, np.float64) - components.origin) @ components.directions[0]
+    ends = np.quantile(along, [0.02, 0.98])
+    line = manifolds.trace_line(
+        network.step_fn, network.params.cell, points.hidden, rest, toward=weight, beyond=float(np.abs(ends).max()),
+        max_speed=float(np.ptp(ends)) / length,
+    )  # fmt: skip
     logits = points.hidden @ weight + bias
     if len(line.hidden) and not line.closed:
         theta = _along(line, points.hidden)
@@ -251,6 +259,7 @@ def describe(
         "n_starts": slow.points.report.n_candidates,
         "n_slow_points": len(slow.points.hidden),
         "mean_square_residual": {"median": float(np.median(residual)), "max": float(residual.max())},
+        "logit_range": [float(slow.logits.min()), float(slow.logits.max())],
         "pc1": float(slow.components.cumulative[0]),
         "pc12": float(slow.components.cumulative[1]),
         "cos_line_readout": float(integration.alignment(weight[None], direction)[0]),
@@ -277,6 +286,7 @@ def describe(
             "crossing_time": slow.line.crossing_time,
             "separation": slow.line.separation,
             "n_zeros": len(slow.line.zeros.arc_length),
+            "theta_of_slow_points": [float(slow.theta.min()), float(slow.theta.max())],
             "largest_curvature": float(slow.line.curvature.max()) if len(slow.line.hidden) else None,
         },
         "right_on_line": {
@@ -363,7 +373,7 @@ def word_valences(
         "n_words": len(rows),
         "min_count": MIN_COUNT,
         "pearson": _correlation(mean[rows], weights),
-        "spearman": _rank_correlation(mean[rows], weights),
+        "spearman": rank_correlation(mean[rows], weights),
         "pearson_polar": _correlation(*(x[np.concatenate([kinds["positive"], kinds["negative"], kinds["neutral"]])]
                                         for x in (mean, words.weights))),
         "means": means,
@@ -391,7 +401,20 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.corrcoef(a, b)[0, 1])
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's.
+
+    Args:
+      a: (n,).
+      b: (n,).
+
+    Returns:
+      From -1 to 1.
+
+    Example:
+      >>> round(rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.0, 3.0, 4.0])), 6)
+      1.0
+    """
     from scipy import stats  # takes a moment to import
 
     return float(stats.spearmanr(a, b).statistic)
