@@ -25,6 +25,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxfp import arguments
@@ -115,11 +116,11 @@ def load_lexicon() -> dict[str, float]:
     Raises:
       ValueError: if the package vaderSentiment is not installed.
 
-    Source: Hutto & Gilbert (2014), ICWSM.
-
     Example:
       >>> load_lexicon()["good"] if importlib.util.find_spec("vaderSentiment") else 1.9
       1.9
+
+    Source: Hutto & Gilbert (2014), ICWSM.
     """
     file = _packaged("vaderSentiment", "vaderSentiment", "vader_lexicon.txt")
     rows = (line.split("\t") for line in file.read_text(encoding="utf-8").splitlines() if "\t" in line)
@@ -268,6 +269,27 @@ def bucket(texts: Texts, n_buckets: int = 3) -> tuple[Texts, ...]:
         for r, end in zip(rows, ends, strict=True)
         if len(r)
     )
+
+
+def shuffle_words(key: jax.Array, texts: Texts) -> Texts:
+    """The same words of each text in another order, the pads where they were.
+
+    Args:
+      key: typed PRNG key.
+      texts: encoded.
+
+    Returns:
+      Texts.
+
+    Example:
+      >>> texts = Texts(np.array([[5, 6, 7, 0]], np.int32), np.array([3], np.int32), np.array([1], np.int32))
+      >>> sorted(shuffle_words(jax.random.key(0), texts).tokens[0, :3].tolist())
+      [5, 6, 7]
+    """
+    drawn = np.asarray(jax.random.uniform(key, texts.tokens.shape))
+    behind = np.arange(texts.tokens.shape[1]) >= np.asarray(texts.lengths)[:, None]
+    order = np.argsort(np.where(behind, 2.0, drawn), axis=1, kind="stable")
+    return texts._replace(tokens=np.take_along_axis(np.asarray(texts.tokens), order, axis=1))
 
 
 def _take(reviews: Reviews, rows: np.ndarray) -> Reviews:
