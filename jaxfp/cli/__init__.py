@@ -1,4 +1,4 @@
-"""The command line: `python -m jaxfp flip-flop | sine-generator | moving-average | jslds | toys | find WEIGHTS.npz`."""
+"""The command line: `python -m jaxfp COMMAND`, one for each task, and `find WEIGHTS.npz`."""
 
 import argparse
 import sys
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flip_flop,
         jslds,
         moving_average,
+        sentiment,
         sine_generator,
         toys,
     )  # these import JAX, which reads what the line above sets
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (flip_flop, sine_generator, moving_average, jslds, toys, find):
+    for module in (flip_flop, sine_generator, moving_average, jslds, sentiment, toys, find):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

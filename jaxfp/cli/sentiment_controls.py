@@ -1,16 +1,8 @@
-"""What the picture of `sentiment_mechanism` is held against: the network itself, word order, silence, and modifiers.
+"""What the picture of `sentiment_mechanism` is held against: the network itself, word order, and silence.
 
 A linear step is F(h*) + J (h - h*) + J_in x about the slow point nearest to the state: one step ahead of the network's
 own states, or k steps by itself, from the same state under the same words. One linear network, about one central
 point, reads whole texts.
-
-Modifiers are the follow-up's (Maheswaranathan & Sussillo 2020, arXiv:2004.08013), not the paper's: after a word m the
-state is F(h*, m), and the input Jacobian there is another. What m does to the push of words x on the readout is
-
-    w [J_in(F(h*, m)) - J_in(h*)] x   as a share of   w J_in(h*) x,
-
--1 for a word that takes all effect from the next one, +1 for one that doubles it. Its signs are those of bag-of-words
-weights. The control is what words do that weigh nothing.
 """
 
 from typing import Any
@@ -18,17 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxfp import dynamics
-from jaxfp.analysis import integration, linearization, switching
-from jaxfp.cli.sentiment_mechanism import MIN_COUNT, SlowPoints, Words, inside, polar_words
+from jaxfp.analysis import integration, switching
+from jaxfp.cli.sentiment_mechanism import SlowPoints, inside
 from jaxfp.cli.sentiment_training import Network, classify
 from jaxfp.tasks import sentiment
 
 N_WINDOWS = 128
 N_STEPS = 20  # that linear steps run by themselves
 N_SILENT = 10  # steps
-NEGATORS = ("not", "never", "no", "n't", "don't", "doesn't", "didn't", "isn't", "wasn't", "can't", "hardly", "without")
-INTENSIFIERS = ("very", "extremely", "really", "so", "too", "most", "truly", "quite", "incredibly", "absolutely")
 
 
 def linear_errors(
@@ -156,57 +145,6 @@ def shuffled(key: jax.Array, network: Network, texts: sentiment.Texts) -> dict[s
     }
 
 
-def modifiers(network: Network, slow: SlowPoints, words: Words, n_after: int = 20) -> dict[str, Any]:
-    """The follow-up: what words do to the push of the words after them.
-
-    Args:
-      network: of any cell.
-      slow: see `SlowPoints`.
-      words: see `Words`.
-      n_after: silent steps after the word for which its effect is followed.
-
-    Returns:
-      Dict by kind and word: "share", of the push of valenced words, the change just after the word; "half_life", silent
-      steps until half of that change is left, None where it does not fall that far; and shares of neutral words.
-
-    Example:
-      >>> modifiers.__name__
-      'modifiers'
-    """
-    embedding, weight = (np.asarray(x, np.float64) for x in (network.params.embedding, network.params.readout[0]))
-    kinds = polar_words(words)
-    names = list(network.vocabulary)
-    probe = np.concatenate([kinds["positive"], kinds["negative"]])
-    sign = np.repeat([1.0, -1.0], [len(kinds["positive"]), len(kinds["negative"])])
-    heard = {
-        kind: [names.index(word) for word in given if word in names and words.counts[names.index(word)] >= MIN_COUNT]
-        for kind, given in (("negators", NEGATORS), ("intensifiers", INTENSIFIERS))
-    }
-    asked = np.array([*heard["negators"], *heard["intensifiers"], *kinds["neutral"]])
-    point = slow.points.hidden[np.argmin(np.abs(slow.logits))]
-    drive = np.zeros((len(asked) + 1, n_after + 1, embedding.shape[1]))
-    drive[:-1, 0] = embedding[asked]  # the last row is silence throughout: what the slow point does by itself
-    after = dynamics.simulate(network.step_fn, network.params.cell, np.tile(point, (len(drive), 1)), drive)
-
-    def push(hidden: np.ndarray) -> np.ndarray:
-        linear = linearization.linearize(network.step_fn, network.params.cell, hidden, np.zeros(embedding.shape[1]))
-        return np.einsum("i,pij,kj,k->p", weight, linear.input_jacobian, embedding[probe], sign, optimize=True)
-
-    pushes = np.stack([push(after[:, step]) for step in range(n_after + 1)], axis=1)
-    share = (pushes[:-1] - pushes[-1:]) / pushes[-1:, :1]
-    n_heard = len(asked) - len(kinds["neutral"])
-    null = share[n_heard:, 0]
-    said: dict[str, Any] = {"neutral": {"n": len(null), **_quantiles(null)}}
-    start = 0
-    for kind, rows in heard.items():
-        said[kind] = {
-            names[row]: {"share": float(share[start + i, 0]), "half_life": _half_life(share[start + i])}
-            for i, row in enumerate(rows)
-        }
-        start += len(rows)
-    return said
-
-
 def _right(logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of the texts whose sign is right; a logit that is not finite is wrong."""
     return float(np.mean(np.isfinite(logits) & ((logits > 0) == (np.asarray(labels) > 0))))
@@ -214,12 +152,3 @@ def _right(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _relative(predicted: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     return np.linalg.norm(predicted - hidden, axis=-1) / np.linalg.norm(hidden, axis=-1)
-
-
-def _quantiles(values: np.ndarray) -> dict[str, float]:
-    return {name: float(np.quantile(values, at)) for name, at in (("p05", 0.05), ("median", 0.5), ("p95", 0.95))}
-
-
-def _half_life(share: np.ndarray) -> int | None:
-    fallen = np.flatnonzero(np.abs(share) <= abs(share[0]) / 2)
-    return int(fallen[0]) if len(fallen) else None

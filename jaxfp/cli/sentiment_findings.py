@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from jaxfp.analysis import integration
-from jaxfp.cli import sentiment_controls, sentiment_mechanism
-from jaxfp.cli.sentiment_mechanism import MIN_COUNT, N_STARTS, SlowPoints, Words
+from jaxfp.cli import sentiment_controls, sentiment_mechanism, sentiment_words
+from jaxfp.cli.sentiment_mechanism import N_STARTS, SlowPoints
 from jaxfp.cli.sentiment_training import Network, Recipe, classify, encode
+from jaxfp.cli.sentiment_words import MIN_COUNT, Words
 from jaxfp.models import bag_of_words
 from jaxfp.search import candidates
 from jaxfp.tasks import sentiment, synthetic_reviews
@@ -119,6 +120,25 @@ def real_corpus(source: Any, vocabulary: tuple[str, ...], n_tokens: int | None, 
     return _corpus(parts, len(vocabulary), None, {})
 
 
+@functools.lru_cache(maxsize=2)
+def vocabulary_of(source: Any, n_words: int) -> tuple[str, ...]:
+    """The most frequent words of the training split.
+
+    Args:
+      source: see `sentiment.load_reviews`.
+      n_words: how many, pad and unknown word included.
+
+    Returns:
+      Words.
+
+    Example:
+      >>> vocabulary_of((("fine", "dull fine", "odd"), (1, 0, 1)), 3)[0]
+      '<pad>'
+    """
+    splits = sentiment.split_reviews(sentiment.load_reviews(source))
+    return sentiment.build_vocabulary(splits.train.texts, n_words)
+
+
 def _corpus(parts: Sequence[sentiment.Texts], n_words: int, weights: Any, best: dict[str, float]) -> Corpus:
     """With weights None: those of the bag of words."""
     train, valid, test = parts
@@ -175,12 +195,12 @@ def examine(key: jax.Array, network: Network, untrained: Network, corpus: Corpus
         nothing = np.full(len(corpus.words.weights), np.nan)
         return Finding(texts, states, before, None, strict, nothing, np.zeros(0), np.zeros((0, 0)), said)
     slow = sentiment_mechanism.describe_points(network, points, visited, length)
-    valences, said["words"] = sentiment_mechanism.word_valences(key_words, network, slow, corpus.words)
+    valences, said["words"] = sentiment_words.word_valences(key_words, network, slow, corpus.words)
     said["points"] |= sentiment_mechanism.describe(key_null, network, slow, strict, length)
     said["words"]["lexicon"] = compare_lexicon(network, valences, corpus.words)
     errors, said["linear_steps"] = sentiment_controls.linear_errors(key_windows, network, slow, texts, states)
     said["linear_network"] = sentiment_controls.linear_accuracy(network, slow, corpus.test)
-    said["modifiers_follow_up"] = sentiment_controls.modifiers(network, slow, corpus.words)
+    said["modifiers_follow_up"] = sentiment_words.modifiers(network, slow, corpus.words)
     random = integration.random_directions(key_null, 1000, states.shape[2])
     null = integration.alignment(random, slow.components.directions[0])
     return Finding(texts, states, before, slow, strict, valences, null, errors, said)
@@ -212,8 +232,8 @@ def compare_lexicon(network: Network, valences: np.ndarray, words: Words) -> dic
     rated = np.array([people[network.vocabulary[row]] for row in rows])
     return {
         "n_words": len(rows),
-        "spearman": sentiment_mechanism.rank_correlation(valences[rows], rated),
-        "spearman_of_bag_of_words": sentiment_mechanism.rank_correlation(words.weights[rows], rated),
+        "spearman": sentiment_words.rank_correlation(valences[rows], rated),
+        "spearman_of_bag_of_words": sentiment_words.rank_correlation(words.weights[rows], rated),
     }
 
 

@@ -33,21 +33,7 @@ from jaxfp.types import FIXED, SLOW, FixedPoints
 MEAN_SQUARE = 1e-8  # (1/N) |F(h) - h|^2 of a slow point
 N_STARTS = 400
 N_MODES = 120  # slow points whose modes are taken, evenly along the line
-N_POLAR = 100  # words of each kind: positive, negative, neutral
-MIN_COUNT = 20  # training texts that a word must stand in to be judged by
 _CHUNK = 128  # texts at once
-
-
-class Words(NamedTuple):
-    """What a bag of words knows of each row of the embedding.
-
-    Attributes:
-      weights: (n_words,), of logistic regression on counts.
-      counts: (n_words,) int, training texts with that word.
-    """
-
-    weights: np.ndarray
-    counts: np.ndarray
 
 
 class SlowPoints(NamedTuple):
@@ -246,7 +232,7 @@ def describe(
     """
     weight = np.asarray(network.params.readout[0], np.float64)
     direction, n_hidden = slow.components.directions[0], len(weight)
-    aligned = integration.alignment(slow.leading.right, direction)
+    on_line = aligned(slow)
     null = integration.alignment(integration.random_directions(key, 1000, n_hidden), direction)
     on_tangent = np.full(len(slow.rows), np.nan)
     if len(slow.line.hidden):
@@ -290,8 +276,8 @@ def describe(
             "largest_curvature": float(slow.line.curvature.max()) if len(slow.line.hidden) else None,
         },
         "right_on_line": {
-            "median": _median(aligned),
-            "central_median": _median(aligned[central]),
+            "median": _median(on_line),
+            "central_median": _median(on_line[central]),
             "tangent_median": _median(on_tangent),
             "null_mean": float(null.mean()),
             "null_largest": float(null.max()),
@@ -310,114 +296,20 @@ def describe(
     }
 
 
-def polar_words(words: Words, min_count: int = MIN_COUNT) -> dict[str, np.ndarray]:
-    """The words that a bag of words weights most, least, and not at all.
+def aligned(slow: SlowPoints) -> np.ndarray:
+    """|r_1 . m|, m the first principal direction of the slow points.
 
     Args:
-      words: see `Words`.
-      min_count: training texts that a word must stand in.
-
-    Returns:
-      Rows by "positive", "negative", "neutral": `N_POLAR` each, or a quarter of what there is; and "all" of them.
-
-    Example:
-      >>> found = polar_words(Words(np.arange(8.0) - 3, np.full(8, 99)))
-      >>> {name: rows.tolist() for name, rows in found.items() if name != "all"}
-      {'positive': [6, 7], 'negative': [0, 1], 'neutral': [3, 2]}
-    """
-    rows = np.flatnonzero(words.counts >= min_count)
-    order = rows[np.argsort(words.weights[rows], kind="stable")]
-    n = min(N_POLAR, max(1, len(order) // 4))
-    flat = rows[np.argsort(np.abs(words.weights[rows]), kind="stable")]
-    return {"positive": order[-n:], "negative": order[:n], "neutral": flat[:n], "all": rows}
-
-
-def word_valences(
-    key: jax.Array, network: Network, slow: SlowPoints, words: Words
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """S7: what each word adds along the slowest mode, beside what a bag of words makes of it.
-
-    Controls take, in place of l_1, directions at random and the other left eigenvectors.
-
-    Args:
-      key: of the random directions.
-      network: of any cell.
       slow: see `SlowPoints`.
-      words: see `Words`.
 
     Returns:
-      (n_words,) valences, means over the central points; dict.
+      (n_modes,), NaN where the slowest mode oscillates.
 
     Example:
-      >>> word_valences.__name__
-      'word_valences'
+      >>> aligned.__name__
+      'aligned'
     """
-    embedding = np.asarray(network.params.embedding, np.float64)
-    chosen = np.flatnonzero(slow.central & ~np.isnan(slow.leading.left[:, 0]))
-    kinds = polar_words(words)
-    if not len(chosen):
-        return np.full(len(embedding), np.nan), {"pearson": None, "reason": "no central point has a real slowest mode"}
-    valence = integration.valences(slow.leading.left[chosen], slow.input_jacobian[chosen], embedding)
-    mean = valence.mean(0)
-    rows, weights = kinds["all"], words.weights[kinds["all"]]
-    means = {name: float(mean[kinds[name]].mean()) for name in ("positive", "negative", "neutral")}
-    polar = min(means["positive"], -means["negative"])
-    # each control at the central point nearest to undecided
-    middle = chosen[np.argmin(np.abs(slow.logits[slow.rows[chosen]]))]
-    pushed = slow.input_jacobian[middle] @ embedding[rows].T
-    random = integration.random_directions(key, 200, len(pushed))
-    others = slow.modes.left[middle][1:]
-    others = np.concatenate([others.real, others.imag[np.abs(others.imag).max(1) > 0]])
-    others = others[np.isfinite(others).all(1)]
-    return mean, {
-        "n_words": len(rows),
-        "min_count": MIN_COUNT,
-        "pearson": _correlation(mean[rows], weights),
-        "spearman": rank_correlation(mean[rows], weights),
-        "pearson_polar": _correlation(*(x[np.concatenate([kinds["positive"], kinds["negative"], kinds["neutral"]])]
-                                        for x in (mean, words.weights))),
-        "means": means,
-        "n_polar": len(kinds["positive"]),
-        "neutral_share": abs(means["neutral"]) / polar if polar > 0 else None,
-        "spread_over_points": float(np.median(valence.std(0)[rows]) / max(mean[rows].std(), 1e-300)),
-        "controls": {
-            name: _spread([abs(_correlation(left @ pushed, weights)) for left in lefts])
-            for name, lefts in (("random_direction", random), ("other_left_modes", others))
-        },
-    }  # fmt: skip
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    """Median, ninetieth percentile and largest."""
-    return {
-        "median": float(np.median(values)),
-        "ninetieth_percentile": float(np.quantile(values, 0.9)),
-        "largest": float(np.max(values)),
-    }
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    with np.errstate(invalid="ignore"):
-        return float(np.corrcoef(a, b)[0, 1])
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's.
-
-    Args:
-      a: (n,).
-      b: (n,).
-
-    Returns:
-      From -1 to 1.
-
-    Example:
-      >>> round(rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.0, 3.0, 4.0])), 6)
-      1.0
-    """
-    from scipy import stats  # takes a moment to import
-
-    return float(stats.spearmanr(a, b).statistic)
+    return integration.alignment(slow.leading.right, slow.components.directions[0])
 
 
 def _median(values: np.ndarray) -> float | None:

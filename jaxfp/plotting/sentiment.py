@@ -78,12 +78,12 @@ def text_states(
 
 
 def slow_line(points: Any, theta: Any, line: Any = None, arrows: Any = None, ax: Axes | None = None) -> Axes:
-    """Slow points, colored by where they lie along their line.
+    """Slow points on the line traced through them, both colored by where they lie along it.
 
     Args:
       points: (n_points, 2), projected.
       theta: (n_points,), from -1 to 1.
-      line: (n_line, 2), the line traced through them, or None.
+      line: (places (n_line, 2), theta (n_line,)), or None.
       arrows: (at (n, 2), direction (n, 2)), slowest modes at some points, or None.
       ax: axes to draw into; new ones by default.
 
@@ -96,20 +96,21 @@ def slow_line(points: Any, theta: Any, line: Any = None, arrows: Any = None, ax:
     """
     ax = plt.subplots()[1] if ax is None else ax
     points = np.asarray(points)
+    seen = points if line is None else np.concatenate([points, np.asarray(line[0])])
+    reach = np.ptp(seen, axis=0).max()
     if line is not None:
-        ax.plot(*np.asarray(line).T, color="0.6", lw=1.0, zorder=1, label="line traced")
+        places = np.asarray(line[0])
+        ax.scatter(places[:, 0], places[:, 1], c=line[1], cmap=_THETA, vmin=-1, vmax=1, s=5, lw=0, label="line traced")
     ax.scatter(
-        points[:, 0], points[:, 1], c=theta, cmap=_THETA, vmin=-1, vmax=1, s=14, lw=0, zorder=2, label="slow points"
+        points[:, 0], points[:, 1], c=theta, cmap=_THETA, vmin=-1, vmax=1, s=16, lw=0.3, ec="black", label="slow points"
     )
     if arrows is not None:
-        at, way = np.asarray(arrows[0]), np.asarray(arrows[1])
-        reach = 0.08 * np.ptp(points, axis=0).max()
-        for place, direction in zip(at, reach * way, strict=True):
-            ax.plot(*(place + np.outer((-1, 1), direction)).T, color=INDEX_COLORS[2], lw=1.2, zorder=3)
+        for place, way in zip(np.asarray(arrows[0]), np.asarray(arrows[1]), strict=True):
+            ax.plot(*(place + np.outer((-1, 1), 0.08 * reach * way)).T, color=INDEX_COLORS[2], lw=1.2, zorder=3)
         ax.plot([], [], color=INDEX_COLORS[2], lw=1.2, label="slowest mode")
-    mark = np.ptp(points, axis=0).max() / 2  # a line with a square around it: PC 2 is not stretched into view
-    middle = (points.max(0) + points.min(0)) / 2
-    ax.set(xlim=middle[0] + 1.15 * mark * np.array([-1, 1]), ylim=middle[1] + 1.15 * mark * np.array([-1, 1]))
+    middle = (seen.max(0) + seen.min(0)) / 2  # both axes at one scale: PC 2 is not stretched into view
+    ax.set_xlim(middle[0] - 0.6 * reach, middle[0] + 0.6 * reach)
+    ax.set_ylim(middle[1] - 0.6 * reach, middle[1] + 0.6 * reach)
     ax.set(xlabel="PC 1", ylabel="PC 2", title="Slow points (dark: negative)")
     ax.legend(fontsize=7)
     return ax
@@ -143,13 +144,14 @@ def theta_eigenvalues(eigenvalues: Any, theta: Any, ax: Axes | None = None) -> A
     return ax
 
 
-def line_timescales(theta: Any, timescales: Any, length: float, ax: Axes | None = None) -> Axes:
-    """The three slowest timescales along the line.
+def line_timescales(theta: Any, timescales: Any, length: float, line: Any = None, ax: Axes | None = None) -> Axes:
+    """The three slowest timescales at slow points.
 
     Args:
-      theta: (n_points,).
+      theta: (n_points,), where they lie along their line.
       timescales: (n_points, 3), tokens.
       length: of a text, tokens, for comparison.
+      line: (theta (n_line,), timescale (n_line,)) of the mode along the line between and beyond them, or None.
       ax: axes to draw into; new ones by default.
 
     Returns:
@@ -162,6 +164,8 @@ def line_timescales(theta: Any, timescales: Any, length: float, ax: Axes | None 
     ax = plt.subplots()[1] if ax is None else ax
     for mode, (values, color) in enumerate(zip(np.asarray(timescales).T, INDEX_COLORS[1:], strict=False)):
         ax.semilogy(theta, values, ".", ms=4, color=color, label=f"mode {mode + 1}")
+    if line is not None:
+        ax.semilogy(*line, color="0.6", lw=1.0, zorder=0, label="along the line")
     ax.axhline(length, color="black", lw=0.8, ls="--", label=f"median text, {length:.0f}")
     ax.set(xlabel="θ", ylabel="timescale (tokens)", title="Slowest timescales")
     ax.legend(fontsize=7)
