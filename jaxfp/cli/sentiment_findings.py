@@ -5,7 +5,7 @@ with its figure, and what could not be measured is not met.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -252,59 +252,65 @@ def judge(said: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
 
-    def ask(name: str, wanted: str, path: str, holds: Any) -> None:
-        value: Any = said
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+    def ask(name: str, wanted: str, measure: Callable[[], Any], holds: Callable[[Any], bool]) -> None:
         try:
+            value = measure()
             met = value is not None and bool(holds(value))
-        except (KeyError, TypeError):  # a part of it could not be measured
-            met = False
+        except (KeyError, TypeError):  # it, or a part of it, could not be measured
+            value, met = None, False
         found[name] = {"measured": value, "wanted": wanted, "met": met}
 
-    correlation = 0.95 if said.get("synthetic") else 0.7
+    def of(path: str) -> Callable[[], Any]:
+        return lambda: functools.reduce(lambda part, name: part[name], path.split("."), said)
+
+    bar = 0.95 if said.get("synthetic") else 0.7
     ask(
         "S3 accuracy",
-        "bag of words less 0.02, majority and 0.2",
-        "accuracy",
+        "bag of words - 0.02, majority + 0.2",
+        of("accuracy"),
         lambda a: a["network"] >= a["bag_of_words"] - 0.02 and a["network"] >= a["majority"] + 0.2,
     )
-    ask("S4 three directions", "0.85 of the variance", "dimensions.cumulative.trained", lambda c: c[2] >= 0.85)
+    ask(
+        "S4 variance in 3 directions",
+        ">= 0.85",
+        lambda: said["dimensions"]["cumulative"]["trained"][2],
+        lambda share: share >= 0.85,
+    )
     ask(
         "S4 participation ratio",
-        "less than untrained",
-        "dimensions.participation_ratio",
+        "falls with training",
+        of("dimensions.participation_ratio"),
         lambda r: r["trained"] < r["untrained"],
     )
-    ask("S5 slow points", "200", "points.n_slow_points", lambda n: n >= 200)
-    ask("S5 first direction", "0.8 of their variance", "points.pc1", lambda share: share >= 0.8)
-    ask("S5 first two directions", "0.9 of their variance", "points.pc12", lambda share: share >= 0.9)
-    ask("S5 |cos(line, readout)|", "above 0.8", "points.cos_line_readout", lambda cos: cos > 0.8)
+    ask("S5 slow points", ">= 200", of("points.n_slow_points"), lambda n: n >= 200)
+    ask("S5 their first direction", ">= 0.8", of("points.pc1"), lambda share: share >= 0.8)
+    ask("S5 their first two", ">= 0.9", of("points.pc12"), lambda share: share >= 0.9)
+    ask("S5 |cos| of line and readout", "> 0.8", of("points.cos_line_readout"), lambda cos: cos > 0.8)
     ask(
-        "S6 slowest timescale",
-        "longer than the median text",
-        "points",
-        lambda p: p["timescales"]["central_median"][0] > p["median_length"],
+        "S6 slowest timescale over text",
+        "> 1",
+        lambda: said["points"]["timescales"]["central_median"][0] / said["points"]["median_length"],
+        lambda r: r > 1,
     )
-    ask("S6 first over second", "3", "points.gap", lambda gap: gap >= 3)
-    ask("S6 mode along the line", "above 0.8", "points.right_on_line.central_median", lambda cos: cos > 0.8)
-    ask("S7 correlation", f"above {correlation}", "words.pearson", lambda r: r > correlation)
-    ask("S7 neutral words", "below 0.1 of the others", "words.neutral_share", lambda share: share < 0.1)
+    ask("S6 slowest over second", ">= 3", of("points.gap"), lambda gap: gap >= 3)
+    ask("S6 slowest mode on the line", "> 0.8", of("points.right_on_line.central_median"), lambda cos: cos > 0.8)
+    ask("S7 correlation with weights", f"> {bar}", of("words.pearson"), lambda r: r > bar)
+    ask("S7 neutral words", "< 0.1 of the others", of("words.neutral_share"), lambda share: share < 0.1)
+    ask("S7 random left vectors", f"median < {bar}", of("words.controls.random_direction.median"), lambda r: r < bar)
     ask(
-        "S7 random left vectors",
-        "correlate less than l_1, all of them",
-        "words",
-        lambda w: w["controls"]["random_direction"]["largest"] < w["pearson"],
+        "S7 l_1 over all random ones",
+        "> 0",
+        lambda: said["words"]["pearson"] - said["words"]["controls"]["random_direction"]["largest"],
+        lambda d: d > 0,
     )
+    ask("S8 error of a linear step", "<= 0.15", of("linear_steps.one_step.mean"), lambda error: error <= 0.15)
+    ask("S8 errors of many steps", "grow", of("linear_steps.running_freely"), lambda e: e[-1] > e[0])
+    ask("S9 silence, 10 steps", ">= 10 times slower", of("silence.falls"), lambda falls: falls >= 10)
     ask(
-        "S7 random left vectors fail",
-        f"median below {correlation}",
-        "words.controls.random_direction.median",
-        lambda r: r < correlation,
+        "S10 shuffled words",
+        "within 0.01",
+        lambda: said["shuffled"]["shuffled"] - said["shuffled"]["own_order"],
+        lambda change: abs(change) <= 0.01,
     )
-    ask("S8 one linear step", "error of 0.15 at most", "linear_steps.one_step.mean", lambda error: error <= 0.15)
-    ask("S8 many linear steps", "error grows", "linear_steps.running_freely", lambda e: e[-1] > e[0])
-    ask("S9 silence", "10 times slower in 10 steps", "silence.falls", lambda falls: falls >= 10)
-    ask("S10 shuffled", "within 0.01", "shuffled", lambda s: abs(s["shuffled"] - s["own_order"]) <= 0.01)
-    ask("S11 no slowest mode oscillates", "0 points", "points.flags.n_points_oscillating", lambda n: n == 0)
+    ask("S11 slowest modes that oscillate", "0", of("points.flags.n_points_oscillating"), lambda n: n == 0)
     return found  # fmt: skip

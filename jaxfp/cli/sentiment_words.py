@@ -48,18 +48,20 @@ def polar_words(words: Words, min_count: int = MIN_COUNT) -> dict[str, np.ndarra
       min_count: training texts that a word must stand in.
 
     Returns:
-      Rows by "positive", "negative", "neutral": `N_POLAR` each, or a quarter of what there is; and "all" of them.
+      Rows by "positive", "negative", "neutral": `N_POLAR` each, or as many as are positive or negative; and "all" words
+      that stand in so many texts.
 
     Example:
-      >>> found = polar_words(Words(np.arange(8.0) - 3, np.full(8, 99)))
+      >>> found = polar_words(Words(np.array([-3.0, -1, 0, 2, 5, 0.1]), np.full(6, 99)))
       >>> {name: rows.tolist() for name, rows in found.items() if name != "all"}
-      {'positive': [6, 7], 'negative': [0, 1], 'neutral': [3, 2]}
+      {'positive': [3, 4], 'negative': [0, 1], 'neutral': [2, 5]}
     """
     rows = np.flatnonzero(words.counts >= min_count)
-    order = rows[np.argsort(words.weights[rows], kind="stable")]
-    n = min(N_POLAR, max(1, len(order) // 4))
-    flat = rows[np.argsort(np.abs(words.weights[rows]), kind="stable")]
-    return {"positive": order[-n:], "negative": order[:n], "neutral": flat[:n], "all": rows}
+    weights = words.weights[rows]
+    n = min(N_POLAR, int(np.sum(weights > 0)), int(np.sum(weights < 0)))
+    order = rows[np.argsort(weights, kind="stable")]
+    flat = rows[np.argsort(np.abs(weights), kind="stable")]
+    return {"positive": order[len(order) - n :], "negative": order[:n], "neutral": flat[:n], "all": rows}
 
 
 def word_valences(
