@@ -86,7 +86,7 @@ def recipe_of(cell: str, corpus: str = "rotten_tomatoes") -> Recipe:
     """
     arguments.check_choice("cell", cell, CELLS)
     if corpus == "rotten_tomatoes":
-        return Recipe(cell, word_dropout=0.3, n_epochs=8)
+        return Recipe(cell, learning_rate=1e-3, word_dropout=0.3, n_epochs=8)
     return Recipe(cell, word_dropout=0.2, n_epochs=5)
 
 
