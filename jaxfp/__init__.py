@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "AT_SADDLE", "ELSEWHERE", "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REACHED", "REJECTED", "SLOW", "Audit",
-    "Basins", "Certificates", "CertifiedJacobian", "Connections", "CriticalAmplitude", "Cycles", "Events", "Family",
-    "FixedPoints", "Info", "LimitCycles", "Linearization", "MemoryGraph", "Modes", "NonNormality", "Prediction",
-    "Report", "TaylorTerms", "Transitions", "Validity", "audit", "basins", "build_search", "certified_jacobian",
-    "certify", "connections", "critical_amplitude", "eigenvalue", "excludes", "find_cycles", "find_fixed_points",
+    "AT_SADDLE", "ELSEWHERE", "FIXED", "FOLD", "MAX_STEPS", "NONFINITE", "REACHED", "REJECTED", "SLOW", "Alignment",
+    "Audit", "Basins", "Certificates", "CertifiedJacobian", "Connections", "CriticalAmplitude", "Cycles",
+    "Dimension", "Events", "Family", "FixedPoints", "Info", "LimitCycles", "Line", "Linearization", "MemoryGraph",
+    "Modes", "NonNormality", "Plane", "Prediction", "Projection", "Report", "TaylorTerms", "Transitions",
+    "Validity", "alignment", "audit", "basins", "build_search", "certified_jacobian", "certify", "connections",
+    "critical_amplitude", "dimension", "eigenvalue", "excludes", "find_cycles", "find_fixed_points",
     "find_fixed_points_ensemble", "find_limit_cycles", "fixed_point", "floquet_multipliers", "from_arrays",
     "from_linen", "from_nnx", "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linear_prediction",
-    "linearize", "lyapunov_exponents", "memory_graph", "newton_krylov", "non_normality", "q", "residual",
+    "linearize", "lyapunov_exponents", "memory_graph", "newton_krylov", "non_normality", "project", "q", "residual",
     "sample_candidates", "simulate", "spectrum", "speed", "sweep", "take", "taylor_terms", "tell_apart",
-    "to_networkx", "transitions", "truncated_newton", "validity_radius",
+    "to_networkx", "trace_line", "trace_plane", "transitions", "truncated_newton", "validity_radius",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from jaxfp.analysis.branches import Events, Family
     from jaxfp.analysis.completeness import Audit, audit
     from jaxfp.analysis.continuation import sweep
+    from jaxfp.analysis.coordinates import Alignment, Dimension, Projection, alignment, dimension, project
     from jaxfp.analysis.cycles import Cycles, find_cycles, floquet_multipliers, lyapunov_exponents
     from jaxfp.analysis.implicit import Info, eigenvalue, fixed_point
     from jaxfp.analysis.limit_cycles import LimitCycles, find_limit_cycles
     from jaxfp.analysis.linearization import Linearization, linearize
+    from jaxfp.analysis.lines import Line
+    from jaxfp.analysis.manifolds import trace_line
     from jaxfp.analysis.modes import Modes, spectrum
     from jaxfp.analysis.responses import Basins, CriticalAmplitude, Transitions, basins, critical_amplitude, transitions
+    from jaxfp.analysis.sheets import Plane, trace_plane
     from jaxfp.analysis.topology import Connections, MemoryGraph, connections, memory_graph, to_networkx
     from jaxfp.analysis.transients import NonNormality, non_normality
     from jaxfp.analysis.validity import (
@@ -74,11 +79,14 @@ else:  # the same names, each imported when it is first asked for: who does not 
     _HOMES = {
         "Events Family": "analysis.branches", "Audit audit": "analysis.completeness",
         "sweep": "analysis.continuation",
+        "Alignment Dimension Projection alignment dimension project": "analysis.coordinates",
         "Cycles find_cycles floquet_multipliers lyapunov_exponents": "analysis.cycles",
         "Info eigenvalue fixed_point": "analysis.implicit",
         "LimitCycles find_limit_cycles": "analysis.limit_cycles",
-        "Linearization linearize": "analysis.linearization", "Modes spectrum": "analysis.modes",
+        "Linearization linearize": "analysis.linearization", "Line": "analysis.lines",
+        "trace_line": "analysis.manifolds", "Modes spectrum": "analysis.modes",
         "Basins CriticalAmplitude Transitions basins critical_amplitude transitions": "analysis.responses",
+        "Plane trace_plane": "analysis.sheets",
         "Connections MemoryGraph connections memory_graph to_networkx": "analysis.topology",
         "NonNormality non_normality": "analysis.transients",
         "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",

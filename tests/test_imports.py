@@ -27,11 +27,12 @@ search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.arrivals analysis.topology analysis.responses
 analysis.stability analysis.tracking analysis.branches analysis.following analysis.continuation
-analysis.cycles analysis.limit_cycles analysis.manifolds analysis.switching
-analysis.integration
+analysis.cycles analysis.limit_cycles analysis.slow_spaces analysis.curves analysis.drift analysis.lines
+analysis.manifolds analysis.coordinates analysis.sheets analysis.switching analysis.integration
 completion pipeline ensemble jslds
 jaxfp
-plotting.points plotting.planes plotting.tasks plotting.topology plotting.jslds plotting.sentiment plotting.__init__
+plotting.points plotting.planes plotting.tasks plotting.topology plotting.jslds plotting.manifolds plotting.sentiment
+plotting.__init__
 cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator

@@ -119,7 +119,9 @@ def follow(field: Field, start: Place, bounds: Bounds) -> Curve:
     return Curve(hidden, tangent, along, [p for p, _ in samples], closed, (first, last))
 
 
-def _one_way(field: Field, start: Place, way: float, bounds: Bounds) -> tuple[list[tuple[Place, np.ndarray]], bool, str]:
+def _one_way(
+    field: Field, start: Place, way: float, bounds: Bounds
+) -> tuple[list[tuple[Place, np.ndarray]], bool, str]:
     """Samples with their tangents, from start on; whether they come back to it; and why they end."""
     place, tangent, bend = start, way * start.space.right[:, 0], np.zeros_like(start.hidden)
     samples = [(place, tangent)]

@@ -1,16 +1,18 @@
 """What happens along a slow line: where the drift changes its sign, and whether there is any drift to speak of.
 
 The drift d(s) at arc length s has the slope d' = the rate of the slow mode, to first order in d. Between two samples d
-is taken for the cubic with their values and slopes, and believed once a third place between them, off the middle, agrees
-to 5 % of the largest of the three; else the interval is cut there. So a drift that vanishes at every sample is seen.
+is taken for the cubic with their values and slopes, and believed once a third place between them, off the middle,
+agrees to 5 % of the largest of the three; else the interval is cut there. So a drift that vanishes at every sample is
+seen.
 
 A sample is significant where |d| exceeds what rounding leaves. A change of sign between two significant samples holds a
 zero, which is bisected and taken to the last digit by Newton's method on the whole residual; so is the end of an open
 line at which the drift vanishes. A zero without a change of sign, where two points are about to be born, is none.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -34,10 +36,10 @@ class Drift(NamedTuple):
       hidden: (n_hidden,).
     """
 
-    arc_length: float
-    value: float
-    slope: float
-    rounding: float
+    arc_length: Any
+    value: Any
+    slope: Any
+    rounding: Any
     hidden: np.ndarray
 
 
@@ -75,7 +77,7 @@ def sample(drift_at: Callable[[float], Drift], known: list[Drift], max_samples: 
       True
     """
     length = known[-1].arc_length - known[0].arc_length
-    found, waiting = list(known), list(zip(known[:-1], known[1:], strict=True))
+    found, waiting = list(known), list(itertools.pairwise(known))
     while waiting and len(found) < max_samples:
         first, last = waiting.pop(0)
         width = last.arc_length - first.arc_length
@@ -90,7 +92,7 @@ def sample(drift_at: Callable[[float], Drift], known: list[Drift], max_samples: 
         if not (abs(here.value - said) <= allowed and abs(here.slope - slope) * width <= 8 * allowed):
             waiting += [(first, here), (here, last)]
     found.sort(key=lambda drift: drift.arc_length)
-    return Drift(*(np.stack([np.asarray(x) for x in column]) for column in zip(*found, strict=True)))  # type: ignore
+    return Drift(*(np.stack([np.asarray(x) for x in column]) for column in zip(*found, strict=True)))
 
 
 def _cubic(first: Drift, last: Drift, part: float) -> tuple[float, float]:
@@ -123,10 +125,10 @@ def find_zeros(field: Field, drift_at: Callable[[float], Drift], samples: Drift,
       [0.5]
     """
     significant = np.flatnonzero(np.abs(samples.value) > samples.rounding)
-    brackets = [(a, b) for a, b in zip(significant[:-1], significant[1:], strict=True)]
+    brackets = [(int(a), int(b)) for a, b in itertools.pairwise(significant)]
     brackets = [(a, b) for a, b in brackets if samples.value[a] * samples.value[b] < 0]
     if closed and len(significant) > 1 and samples.value[significant[0]] * samples.value[significant[-1]] < 0:
-        brackets.append((significant[-1], significant[0]))  # through the seam
+        brackets.append((int(significant[-1]), int(significant[0])))  # through the seam
     found = []
     whole = float(samples.arc_length[-1] - samples.arc_length[0])
     for a, b in brackets:
@@ -140,7 +142,7 @@ def find_zeros(field: Field, drift_at: Callable[[float], Drift], samples: Drift,
         for end, inner in ((0, significant[0]), (len(samples.value) - 1, significant[-1])):
             reach = abs(samples.arc_length[inner] - samples.arc_length[end])
             here = _pick(samples, end)
-            if 0 < reach and abs(here.slope) * reach > here.rounding:
+            if reach > 0 and abs(here.slope) * reach > here.rounding:
                 zero = _polished(field, here, reach)
                 away = np.linalg.norm(zero[0] - here.hidden)
                 if away <= 1e-6 * whole:

@@ -4,7 +4,7 @@ With v(s) the slow right mode of rate mu and d(s) = t . r the drift, the tangent
 
     (dr/dh - mu) (t - v) = d v'    to first order in the drift
 
-so that tangent and mode agree where nothing drifts, and by how much they differ elsewhere is known. Curvature is ||t'||.
+so that tangent and mode agree where nothing drifts, and how much they differ elsewhere is known. Curvature is ||t'||.
 
 Verdicts. "continuous": the drift is nowhere more than rounding leaves of it, in the precision that the network is given
 in. "none": no line: at the largest drift a state crosses it in less than ten times the time of the slowest other mode.
@@ -18,7 +18,7 @@ from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from jaxfp.analysis import curves, slow_spaces
 from jaxfp.analysis.drift import Drift, Zeros, find_zeros, sample
-from jaxfp.analysis.slow_spaces import Field, Place, SlowSpace
+from jaxfp.analysis.slow_spaces import Field, Place
 from jaxfp.types import Kind
 
 _SEPARATION = 10.0
@@ -183,7 +183,7 @@ def describe(
     samples = sample(lambda s: course.drift_at(s, eps), known, max_samples)
     zeros = find_zeros(field, lambda s: course.drift_at(s, eps), samples, curve.closed)
 
-    transverse = np.array([_slowest_other(p, kind) for p in places])
+    transverse = np.array([slowest_other(p, kind) for p in places])
     times = timescale(transverse, dt, kind)
     length, fastest = float(along[-1]), float(np.abs(samples.value).max())
     still = bool((np.abs(samples.value) <= samples.rounding).all())
@@ -191,18 +191,36 @@ def describe(
     least = dt if kind == "map" else np.finfo(float).tiny
     separation = crossing / max(float(np.abs(times[np.isfinite(transverse)]).max(initial=0.0)), least)
     verdict = "none" if separation < _SEPARATION else "chain" if len(zeros.arc_length) > 1 else "slow"
+    if still:
+        verdict = "continuous"
     eigenvalue = rates + (kind == "map")
-    columns = (
-        tangent, curvature, values, np.linalg.norm(residual - values[:, None] * tangent, axis=1),
-        np.array([d.rounding for d in known]), eigenvalue, timescale(eigenvalue, dt, kind), transverse, times, right,
-        left, (right * tangent).sum(1),
-    )  # fmt: skip
-    theta = 2 * np.pi * along / length if curve.closed else 2 * along / length - 1
+    own = slice(n_points)  # a ring's last is its first
     return Line(
-        hidden[:n_points], along[:n_points], length, theta[:n_points], curve.closed, curve.ends,
-        *(column[:n_points] for column in columns), zeros, crossing, separation, "continuous" if still else verdict,
-        None, kind,
-    )  # fmt: skip
+        hidden=hidden[own],
+        arc_length=along[own],
+        length=length,
+        theta=(2 * np.pi * along / length if curve.closed else 2 * along / length - 1)[own],
+        closed=curve.closed,
+        ends=curve.ends,
+        tangent=tangent[own],
+        curvature=curvature[own],
+        drift=values[own],
+        across=np.linalg.norm(residual - values[:, None] * tangent, axis=1)[own],
+        rounding=np.array([drift.rounding for drift in known])[own],
+        eigenvalue=eigenvalue[own],
+        timescale=timescale(eigenvalue, dt, kind)[own],
+        transverse_eigenvalue=transverse[own],
+        transverse_timescale=times[own],
+        right=right[own],
+        left=left[own],
+        alignment=(right * tangent).sum(1)[own],
+        zeros=zeros,
+        crossing_time=crossing,
+        separation=separation,
+        verdict=verdict,
+        inputs=None,
+        kind=kind,
+    )
 
 
 def nothing(n_hidden: int, ends: tuple[str, str], inputs: np.ndarray | None, kind: Kind) -> Line:
@@ -249,6 +267,31 @@ def timescale(eigenvalues: np.ndarray, dt: float, kind: Kind) -> np.ndarray:
         return np.where(growth == 0, np.inf, -1 / growth)
 
 
+def slowest_other(place: Place, kind: Kind) -> complex:
+    """The slowest or most unstable eigenvalue of dF/dh but those of the slow modes.
+
+    Args:
+      place: see `slow_spaces.Place`.
+      kind: "map" or "flow".
+
+    Returns:
+      The eigenvalue; NaN if there is none.
+
+    Example:
+      >>> jacobian = np.diag([0.0, -0.5, -0.75])
+      >>> space = slow_spaces.leading(jacobian, 1)
+      >>> slowest_other(Place(np.zeros(3), np.zeros(3), jacobian, space, 0.0, True), "map")
+      (0.5+0j)
+    """
+    rates = np.linalg.eigvals(place.jacobian)
+    for rate in np.linalg.eigvals(place.space.rates):
+        rates = np.delete(rates, np.abs(rates - rate).argmin())
+    if not len(rates):
+        return complex(np.nan)
+    values = rates + (kind == "map")
+    return complex(values[(np.abs(values) if kind == "map" else values.real).argmax()])
+
+
 def _tangents(along: np.ndarray, places: list[Place], closed: bool) -> np.ndarray:
     """Of the curve, from its slow right modes and their derivative by arc length."""
     right = np.stack([place.space.right[:, 0] for place in places])
@@ -266,13 +309,3 @@ def _tangents(along: np.ndarray, places: list[Place], closed: bool) -> np.ndarra
 def _slope(along: np.ndarray, values: np.ndarray, closed: bool) -> np.ndarray:
     kind: Any = "periodic" if closed else "not-a-knot"
     return CubicSpline(along, values, bc_type=kind)(along, 1)
-
-
-def _slowest_other(place: Place, kind: Kind) -> complex:
-    """The slowest or most unstable eigenvalue of dF/dh but that of the mode along the line."""
-    rates = np.linalg.eigvals(place.jacobian)
-    rates = np.delete(rates, np.abs(rates - place.space.rates[0, 0]).argmin())
-    if not len(rates):
-        return complex(np.nan)
-    values = rates + (kind == "map")
-    return complex(values[(np.abs(values) if kind == "map" else values.real).argmax()])

@@ -70,7 +70,7 @@ def trace_line(
     Source: Maas & Pope (1992), Combustion and Flame 88:239, where the line passes; Mante et al. (2013), Nature 503:78,
       and Maheswaranathan et al. (2019), NeurIPS, arXiv:1906.10720, line attractors of trained networks.
     """
-    points, drive, direction = _checked(step_fn, params, hidden, inputs, toward)
+    points, drive, direction = check_points(step_fn, params, hidden, inputs, toward)
     dynamics.check_kind(kind)
     arguments.check_number("dt", dt, positive=True)
     arguments.check_count("n_points", n_points, least=3)
@@ -83,13 +83,13 @@ def trace_line(
         field = slow_spaces.field_of(step_fn, params, drive, kind)
         eps = slow_spaces.precision_of(step_fn, params, points[0], drive)
         extent = 2 * float(np.linalg.norm(points - points.mean(0), axis=1).max()) + 2 * beyond
-        speeds = np.array([np.linalg.norm(field(h)[0]) for h in points])
-        start = _start(field, points, speeds, extent)
+        start = slowest_place(field, points, extent, 1)
         if start is None:
             return lines.nothing(points.shape[1], ("lost", "lost"), drive, kind)
         if max_speed is None:
             rates = np.sort(np.abs(np.linalg.eigvals(start.jacobian)))
-            max_speed = max(2 * speeds.max(), _SLOW * extent * (rates[1] if len(rates) > 1 else 1.0))
+            fastest = max(float(np.linalg.norm(field(h)[0])) for h in points)
+            max_speed = max(2 * fastest, _SLOW * extent * (rates[1] if len(rates) > 1 else 1.0))
         bounds = curves.Bounds(points, beyond, step or extent / 32, max_speed, max_samples, extent)
         curve = curves.follow(field, start, bounds)
         if not curve.arc_length[-1]:
@@ -98,9 +98,28 @@ def trace_line(
         return lines.describe(field, curve, n_points, eps, dt, kind, max_samples)._replace(inputs=drive)
 
 
-def _checked(
+def check_points(
     step_fn: StepFn, params: Params, hidden: Any, inputs: Any, toward: Any
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """What traces of lines and of sheets are given.
+
+    Args:
+      step_fn: what the caller gave, to be a step function.
+      params: to be a pytree of finite numbers.
+      hidden: to be (n_given, n_hidden).
+      inputs: to be (n_inputs,) or None.
+      toward: to be (n_hidden,) or None.
+
+    Returns:
+      hidden, inputs and toward, float64.
+
+    Raises:
+      ValueError: if they are not.
+
+    Example:
+      >>> check_points(len, None, np.ones((2, 3)), [0.5], None)[1:]
+      (array([0.5]), None)
+    """
     arguments.check_host(params, hidden, inputs)
     arguments.check_step(step_fn)
     arguments.check_params(params)
@@ -123,10 +142,26 @@ def _checked(
     return points, drive, direction
 
 
-def _start(field: slow_spaces.Field, points: np.ndarray, speeds: np.ndarray, extent: float) -> slow_spaces.Place | None:
-    """The slowest of the points that the line passes by, on the line."""
+def slowest_place(field: slow_spaces.Field, points: np.ndarray, extent: float, m: int) -> slow_spaces.Place | None:
+    """The slowest of given points that a manifold of m slow modes passes by, on the manifold.
+
+    Args:
+      field: see `slow_spaces.field_of`.
+      points: (n_given, n_hidden).
+      extent: how far away it may pass, activation units.
+      m: dimensions of the manifold.
+
+    Returns:
+      Place, or None.
+
+    Example:
+      >>> jacobian = np.diag([0.0, -0.5])
+      >>> slowest_place(lambda h: (jacobian @ h, jacobian), np.array([[3.0, 0.1]]), 1.0, 1).hidden
+      array([3., 0.])
+    """
+    speeds = np.array([np.linalg.norm(field(h)[0]) for h in points])
     for row in np.argsort(speeds, kind="stable")[:_N_STARTS]:
-        space = slow_spaces.leading(field(points[row])[1], 1)
+        space = slow_spaces.leading(field(points[row])[1], m)
         if not space.found:
             continue
         place = slow_spaces.correct(field, points[row], space.right, space, max(extent, 1e-9), 1e-6 * extent)

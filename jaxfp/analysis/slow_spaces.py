@@ -28,11 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import lapack
 
-from jaxfp import arguments, compiling, dynamics, program
+from jaxfp import compiling, dynamics, program
 from jaxfp.types import Kind, Params, StepFn
 
 _N_CORRECTIONS = 16
 _N_ITERATIONS = 60
+_ASIDE = 1e-4  # of ||dr/dh||: a shift that is one of several rates would leave nothing of the others
 
 Field = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -194,7 +195,8 @@ def slow_space(jacobian: np.ndarray, start: np.ndarray, shift: float) -> SlowSpa
       [[0.0], [1.0]]
     """
     n, m = start.shape
-    size = max(np.linalg.norm(jacobian), np.finfo(float).tiny)
+    size = max(float(np.linalg.norm(jacobian)), np.finfo(float).tiny)
+    shift += _ASIDE * size if m > 1 else 0.0
     lu, pivots, _ = lapack.dgetrf(jacobian - shift * np.eye(n))
     diagonal = np.diagonal(lu)  # a pivot of 0: the shift is a rate, and inverse iteration at its best
     small = np.abs(diagonal) < np.finfo(float).eps * size

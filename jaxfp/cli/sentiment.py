@@ -23,13 +23,8 @@ from jaxfp.cli.sentiment_training import Network, Recipe
 from jaxfp.tasks import synthetic_reviews
 
 CELLS = ("gru", "lstm", "ugrnn", "vanilla")
-RECIPE = Recipe(n_units=48, n_embedding=32, n_words=3000, n_epochs=6, weight_decay=0.3, word_dropout=0.1)
-RECIPES = {
-    "rotten_tomatoes": RECIPE,
-    "imdb": Recipe(n_units=96, n_epochs=4),
-    "synthetic": Recipe(n_units=32, n_embedding=16, n_words=sentiment_findings.SYNTHETIC.n_words, n_tokens=None,
-                        n_buckets=1, n_epochs=12, learning_rate=3e-3),
-}  # fmt: skip
+SYNTHETIC = Recipe(n_units=32, n_embedding=16, n_words=sentiment_findings.SYNTHETIC.n_words, n_tokens=None, n_buckets=1,
+                   n_epochs=12, learning_rate=3e-3)  # fmt: skip
 
 
 def add_parser(commands: Any) -> None:
@@ -60,7 +55,7 @@ def add_parser(commands: Any) -> None:
         run,
         out="sentiment",
         trains="train a new network, some minutes, instead of loading the packaged one; writes weights.npz, too",
-        n_hidden="48; 96 for imdb, 32 for synthetic",
+        n_hidden="64; 32 for synthetic reviews",
         seed="training, states and controls",
         checkpoint="keep finished epochs there; a run that was killed goes on from there when the same command is run "
         "again",
@@ -128,7 +123,9 @@ def _network(arguments: argparse.Namespace, data: str) -> tuple[Network, Corpus,
         arrays, provenance = io.load_packaged(name)
         network = sentiment_training.as_network(arguments.cell, arrays)
         return network, _corpus(data, network.vocabulary, Recipe(**provenance["recipe"])), provenance
-    recipe = dataclasses.replace(RECIPES.get(data, RECIPE), cell=arguments.cell)
+    recipe = sentiment_training.recipe_of(arguments.cell, data)
+    if data == "synthetic":
+        recipe = dataclasses.replace(SYNTHETIC, cell=arguments.cell)
     recipe = recipe if arguments.n_hidden is None else dataclasses.replace(recipe, n_units=arguments.n_hidden)
     fit: dict[str, Any] = {"progress": not arguments.quiet, "checkpoint": arguments.checkpoint}
     network, corpus, provenance = train(arguments.seed, data, recipe, **fit)
