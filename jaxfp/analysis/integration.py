@@ -13,7 +13,7 @@ NaN, so that nothing is averaged over them unseen.
 
 participation ratio   (sum_i v_i)^2 / sum_i v_i^2 of the variances v_i along principal directions: how many there are in
                       effect, 1 on a line, n for a cloud that is round in n directions.
-alignment             |cos| of an angle. Of a random direction in n dimensions its mean square is 1/n.
+|cos|                 of the angle between two vectors. Of a random direction in n dimensions its mean square is 1/n.
 
 Maheswaranathan, Williams, Golub, Ganguli & Sussillo (2019), NeurIPS, arXiv:1906.10720.
 """
@@ -153,7 +153,7 @@ def valences(left: Array, input_jacobian: Array, inputs: Array) -> np.ndarray:
     return np.einsum("pi,pij->pj", left, input_jacobian) @ inputs.T
 
 
-def alignment(vectors: Array, direction: Array) -> np.ndarray:
+def cosines(vectors: Array, direction: Array) -> np.ndarray:
     """|cos| of the angle between each vector and a direction.
 
     Args:
@@ -167,7 +167,7 @@ def alignment(vectors: Array, direction: Array) -> np.ndarray:
       ValueError: if the shapes do not fit.
 
     Example:
-      >>> alignment(np.array([[0.0, -2.0], [3.0, 4.0]]), np.array([0.0, 1.0])).tolist()
+      >>> cosines(np.array([[0.0, -2.0], [3.0, 4.0]]), np.array([0.0, 1.0])).tolist()
       [1.0, 0.8]
     """
     vectors = arguments.as_numpy("vectors", vectors, "(n_vectors, n_hidden)").astype(np.float64)
@@ -191,7 +191,7 @@ def random_directions(key: jax.Array, n_directions: int, n_hidden: int) -> np.nd
 
     Example:
       >>> found = random_directions(jax.random.key(0), 400, 64)
-      >>> 0.9 < 64 * float(np.square(alignment(found, np.eye(64)[0])).mean()) < 1.1
+      >>> 0.9 < 64 * float(np.square(cosines(found, np.eye(64)[0])).mean()) < 1.1
       True
     """
     with jax.enable_x64(True):

@@ -202,7 +202,7 @@ def examine(key: jax.Array, network: Network, untrained: Network, corpus: Corpus
     said["linear_network"] = sentiment_controls.linear_accuracy(network, slow, corpus.test)
     said["modifiers_follow_up"] = sentiment_words.modifiers(network, slow, corpus.words)
     random = integration.random_directions(key_null, 1000, states.shape[2])
-    null = integration.alignment(random, slow.components.directions[0])
+    null = integration.cosines(random, slow.components.directions[0])
     return Finding(texts, states, before, slow, strict, valences, null, errors, said)
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfp import pipeline
-from jaxfp.analysis import integration, linearization, manifolds, modes, switching
+from jaxfp.analysis import coordinates, integration, linearization, manifolds, modes, switching
 from jaxfp.cli.sentiment_training import Network
 from jaxfp.models import classifier
 from jaxfp.search.dedupe import take
@@ -166,7 +166,7 @@ def describe_points(network: Network, points: FixedPoints, states: np.ndarray, l
     )  # fmt: skip
     logits = points.hidden @ weight + bias
     if len(line.hidden) and not line.closed:
-        theta = _along(line, points.hidden)
+        theta = coordinates.project(line, points.hidden).theta
     else:
         along = (points.hidden - components.origin) @ components.directions[0]
         theta = 2 * (along - along.min()) / np.ptp(along) - 1
@@ -180,13 +180,6 @@ def describe_points(network: Network, points: FixedPoints, states: np.ndarray, l
         points, components, line, theta, logits, rows, spectra, integration.leading_modes(spectra, weight),
         np.asarray(linear.input_jacobian), np.abs(spectra.timescale[:, :3]), size <= np.quantile(size, 1 / 3),
     )  # fmt: skip
-
-
-def _along(line: manifolds.Line, hidden: np.ndarray) -> np.ndarray:
-    """Theta of states: that of the nearest point of the line, and from there along its tangent."""
-    near = switching.nearest_distance(hidden, line.hidden)[1]
-    arc_length = line.arc_length[near] + np.sum((hidden - line.hidden[near]) * line.tangent[near], axis=1)
-    return 2 * np.clip(arc_length / line.length, 0, 1) - 1
 
 
 def dimensions(trained: np.ndarray, untrained: np.ndarray) -> dict[str, Any]:
@@ -233,7 +226,7 @@ def describe(
     weight = np.asarray(network.params.readout[0], np.float64)
     direction, n_hidden = slow.components.directions[0], len(weight)
     on_line = aligned(slow)
-    null = integration.alignment(integration.random_directions(key, 1000, n_hidden), direction)
+    null = integration.cosines(integration.random_directions(key, 1000, n_hidden), direction)
     on_tangent = np.full(len(slow.rows), np.nan)
     if len(slow.line.hidden):
         near = switching.nearest_distance(slow.points.hidden[slow.rows], slow.line.hidden)[1]
@@ -248,7 +241,7 @@ def describe(
         "logit_range": [float(slow.logits.min()), float(slow.logits.max())],
         "pc1": float(slow.components.cumulative[0]),
         "pc12": float(slow.components.cumulative[1]),
-        "cos_line_readout": float(integration.alignment(weight[None], direction)[0]),
+        "cos_line_readout": float(integration.cosines(weight[None], direction)[0]),
         "strict": {
             "n_fixed": int(np.sum(strict.status == FIXED)),
             "n_not_isolated": int(np.sum((strict.status == FIXED) & ~strict.isolated)),
@@ -309,7 +302,7 @@ def aligned(slow: SlowPoints) -> np.ndarray:
       >>> aligned.__name__
       'aligned'
     """
-    return integration.alignment(slow.leading.right, slow.components.directions[0])
+    return integration.cosines(slow.leading.right, slow.components.directions[0])
 
 
 def _median(values: np.ndarray) -> float | None:
