@@ -1,7 +1,8 @@
 """A slow curve followed both ways from one of its states: predict along the tangent, correct across it.
 
 From h with tangent t and curvature c a step of length a predicts h + a t + a^2/2 c, and `slow_spaces.correct` puts it
-back on the manifold in the plane across the predicted tangent. A step is believed if what was corrected is no more than
+back on the manifold in the plane across the predicted tangent. Where the state drifts the slow mode is not quite the
+tangent: by how much the last chord was off the mean of its two modes is added to the next. A step is believed if what was corrected is no more than
 a tenth of it and the tangent turns by less than 26 degrees; else it is halved. The curve ends
 
     "points"    where none of the given points lies ahead, within 45 degrees of the tangent, any more
@@ -23,7 +24,7 @@ from jaxfp.analysis.slow_spaces import Field, Place
 _BELIEVED = 0.1  # correction over the length of a step
 _EASY = 0.01  # ... after which the next is twice as long
 _MIN_COSINE = 0.9
-_SHORTEST = 1e-4  # of the longest step
+_SHORTEST = 1e-3  # of the longest step
 _SAME = 1e-6  # of the extent: a curve that comes back this near is closed
 
 
@@ -124,6 +125,7 @@ def _one_way(
 ) -> tuple[list[tuple[Place, np.ndarray]], bool, str]:
     """Samples with their tangents, from start on; whether they come back to it; and why they end."""
     place, tangent, bend = start, way * start.space.right[:, 0], np.zeros_like(start.hidden)
+    lag = np.zeros_like(bend)
     samples = [(place, tangent)]
     gone, limit, step, why = 0.0, bounds.beyond, bounds.step / 8, "lost"  # the bend is not known yet
     for _ in range(bounds.max_samples):
@@ -137,7 +139,7 @@ def _one_way(
         step = min(step, limit - gone)
         new = None
         while step >= _SHORTEST * min(bounds.step, limit - gone):
-            new, why = _stepped(field, place, tangent, bend, step, bounds)
+            new, why = _stepped(field, place, tangent + lag, bend, step, bounds)
             if new is not None:
                 break
             step /= 2
@@ -146,6 +148,7 @@ def _one_way(
         turned = _towards(new.space.right[:, 0], tangent)
         length = float(arc(place.hidden, new.hidden, tangent, turned))
         step = min(2 * step, bounds.step) if new.correction <= _EASY * step else step
+        lag = _unit(new.hidden - place.hidden) - _unit(tangent + turned)
         place, tangent, bend, gone = new, turned, (turned - tangent) / length, gone + length
         samples.append((place, tangent))
     return samples, False, "samples"
@@ -155,8 +158,7 @@ def _stepped(
     field: Field, place: Place, tangent: np.ndarray, bend: np.ndarray, step: float, bounds: Bounds
 ) -> tuple[Place | None, str]:
     """The next state if it is believed, else None and why not."""
-    across = tangent + step * bend
-    across = (across / np.linalg.norm(across))[:, None]
+    across = _unit(tangent + step * bend)[:, None]
     predicted = place.hidden + step * tangent + step**2 / 2 * bend
     new = slow_spaces.correct(field, predicted, across, place.space, _BELIEVED * step, 1e-4 * step)
     if not new.found or abs(new.space.right[:, 0] @ tangent) < _MIN_COSINE:
@@ -190,6 +192,10 @@ def _closing(
     if not there.found or np.linalg.norm(there.hidden - start.hidden) > _SAME * bounds.extent:
         return None
     return start, begin
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
 
 
 def _towards(vector: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -86,7 +86,9 @@ class Line(NamedTuple):
           What the verdict says, with its numbers.
 
         Example:
-          >>> trace_line(lambda p, h, u: p * h, np.array([1.0, 0.5]), np.array([[-1.0, 0.0], [1.0, 0.0]])).summary()
+          >>> from jaxfp import trace_line
+          >>> line = trace_line(lambda p, h, u: p * h, np.array([1.0, 0.5]), np.array([[-1.0, 0.0], [1.0, 0.0]]))
+          >>> line.summary()
           'line of length 2: continuous within resolution'
         """
         what = f"{'ring' if self.closed else 'line'} of length {self.length:.3g}"

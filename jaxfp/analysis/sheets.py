@@ -93,7 +93,7 @@ def trace_plane(
     Example:
       >>> points = np.random.default_rng(0).uniform(-1, 1, (60, 3)) * [1, 1, 0]
       >>> plane = trace_plane(lambda p, h, u: p * h, np.array([1.0, 1.0, 0.5]), points, n_points=5)
-      >>> plane.dimension, np.nanmax(np.abs(plane.area_element - 1)) < 1e-9
+      >>> plane.dimension, bool(np.nanmax(np.abs(plane.area_element - 1)) < 1e-9)
       (2, True)
 
     Source: Sussillo & Barak (2013), Neural Computation 25:626, fig. 7; Maas & Pope (1992), Combustion and Flame 88:239.
