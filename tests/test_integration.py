@@ -42,7 +42,7 @@ def test_slowest_mode_is_the_one_given_and_points_along_the_readout(integrator):
 
 
 def test_valences_say_where_the_state_ends(integrator):
-    """After k steps what is left of an input along r_1 is lambda_1^k times its valence, whatever the other modes did."""
+    """After k steps what is left of an input along r_1 is lambda_1^k times its valence, whatever other modes did."""
     right, left, params = integrator
     words = np.random.default_rng(1).normal(size=(5, M))
     linear = linearize(linear_step, params, np.zeros((1, N)), np.zeros(M))
@@ -67,7 +67,7 @@ def test_modes_that_rotate_are_flagged_and_not_averaged_over():
 
 
 def test_participation_ratio_counts_directions():
-    """n directions of equal variance are n, whatever the basis; a line is 1; and shares add up to 1."""
+    """N directions of equal variance are n, whatever the basis; a line is 1; and shares add up to 1."""
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     for n in (1, 3, 8):
