@@ -73,6 +73,9 @@ COLUMNS = (
     "shuffled",
     "met",
 )
+STATISTICS: seed_runs.Statistics = {
+    name: functools.partial(lambda name, row: row["met"][name], name) for name in sentiment_findings.judge({})
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -119,15 +122,9 @@ def tabulate(arguments: argparse.Namespace, corpus: str, one_run: Callable[[str,
             rows.append(row | {name: value for name in ("not_run", *COLUMNS) for value in seed_runs.at(said, name)})
             print(json.dumps(rows[-1]), flush=True)
     done = [row for row in rows if "not_run" not in row]
-    names = list(dict.fromkeys(name for row in done for name in row["met"]))
-    statistics: seed_runs.Statistics = {name: functools.partial(_met, name) for name in names}
-    counts = {cell: seed_runs.met([row for row in rows if row["cell"] == cell], statistics) for cell in arguments.cells}
+    counts = {cell: seed_runs.met([row for row in rows if row["cell"] == cell], STATISTICS) for cell in arguments.cells}
     table = {"rows": rows, "met": counts, "accuracy_in_percent": accuracies(corpus, done)}
     io.save_json(folder / "table.json", table)
-
-
-def _met(name: str, row: dict[str, Any]) -> bool:
-    return bool(row["met"][name])
 
 
 def accuracies(corpus: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
