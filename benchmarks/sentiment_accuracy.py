@@ -36,6 +36,7 @@ COLUMNS = (
     "best_epoch",
     "epochs",
     "train_s",
+    "train_cpu_s",
 )
 STATISTICS: seed_runs.Statistics = {
     "at least bag-of-words on the same tokens": lambda r: r["accuracy.test"] >= r["bag_of_words.read.test"],
@@ -122,6 +123,7 @@ def one_run(arguments: argparse.Namespace, name: str, cell: str, seed: int) -> d
         "best_epoch": training["best_epoch"],
         "epochs": training["epochs"],
         "train_s": training["seconds"],
+        "train_cpu_s": training["cpu_seconds"],
         "score_s": seconds(),
         "median_length": {part: float(np.median(each.lengths)) for part, each in texts.items()},
     }

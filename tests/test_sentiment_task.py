@@ -165,11 +165,12 @@ def test_shuffling_keeps_words_and_pads(reviews, key):
 
 
 CONFIG = synthetic_reviews.SyntheticReviewsConfig()
+draw = jax.jit(synthetic_reviews.sample_batch, static_argnums=(1, 2))
 
 
 def test_labels_of_synthetic_reviews_follow_their_evidence(key):
     """As often 1 as sigmoid(beta s) says, for each s."""
-    batch = synthetic_reviews.sample_batch(key, CONFIG, 20_000, beta=0.5, modifiers=0.1)
+    batch = draw(key, CONFIG, 20_000, beta=0.5, modifiers=0.1)
     s, labels = np.asarray(batch.evidence), np.asarray(batch.labels)
     for value in (-4, -1, 0, 1, 4):
         said = labels[s == value]
@@ -186,7 +187,7 @@ def test_best_accuracy_is_that_of_the_exact_distribution(key):
         sums = np.convolve(sums, step)
         chances[length] = np.sum(sums * special.expit(np.abs(np.arange(len(sums)) - 2 * length)))
     exact = np.mean([chances[length] for length in range(CONFIG.shortest, CONFIG.longest + 1)])
-    batch = synthetic_reviews.sample_batch(key, CONFIG, 20_000)
+    batch = draw(key, CONFIG, 20_000, beta=1.0, modifiers=0.0)
     assert float(synthetic_reviews.bayes_accuracy(batch.evidence)) == pytest.approx(exact, abs=4 * 0.16 / 20_000**0.5)
     assert np.mean((np.asarray(batch.evidence) > 0) == np.asarray(batch.labels)) == pytest.approx(exact, abs=0.05)
 
@@ -208,9 +209,9 @@ def test_modifiers_flip_and_double_what_follows():
 
 def test_the_control_depends_on_the_last_word_alone(key):
     config = synthetic_reviews.SyntheticReviewsConfig(last_word=True)
-    batch = synthetic_reviews.sample_batch(key, config, 500)
+    batch = draw(key, config, 20_000, beta=1.0, modifiers=0.0)
     tokens, lengths = np.asarray(batch.tokens), np.asarray(batch.lengths)
-    last = tokens[np.arange(500), lengths - 1]
+    last = tokens[np.arange(20_000), lengths - 1]
     np.testing.assert_array_equal(batch.evidence, synthetic_reviews.valences(config)[last])
     assert np.all(np.asarray(batch.evidence) != 0)
     np.testing.assert_array_equal(tokens != 0, np.arange(config.longest) < lengths[:, None])
