@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--synthetic", action="store_true", help="synthetic reviews, too, trained here")
     parser.add_argument("--control", action="store_true", help="the label of the last word alone, too, trained here")
+    parser.add_argument("--judge", action="store_true", help="judge the rows that are there anew, by their figures")
     parser.add_argument("--n-epochs", type=int, help="of what is trained here, instead of the recipe's")
     arguments = parser.parse_args(argv)
     jobs: dict[str, Callable[[str, int], dict[str, Any]]] = {
@@ -118,6 +119,9 @@ def tabulate(arguments: argparse.Namespace, corpus: str, one_run: Callable[[str,
                 with contextlib.suppress(FileNotFoundError):  # it stands in the table as not run
                     io.save_json(path, {"cell": cell, "seed": seed, **one_run(cell, seed), **io.environment()})
             said = json.loads(path.read_text()) if path.exists() else {"not_run": True}
+            if arguments.judge and path.exists():
+                io.save_json(path, said | verdicts(said))
+                said = json.loads(path.read_text())
             row = {"cell": cell, "seed": seed}
             rows.append(row | {name: value for name in ("not_run", *COLUMNS) for value in seed_runs.at(said, name)})
             print(json.dumps(rows[-1]), flush=True)
@@ -229,7 +233,6 @@ def row_of(
     untrained = sentiment_training.init_network(provenance["seed"], recipe, network.vocabulary)
     key = jax.random.fold_in(jax.random.key(seed), 1)  # key(seed) itself drew the weights
     finding = sentiment_findings.examine(key, network, untrained, corpus, synthetic)
-    judged = sentiment_findings.judge(finding.said)
     slow = finding.slow
     along = {} if slow is None or not len(slow.line.hidden) else {
         "theta": slow.line.theta, "timescale": slow.line.timescale, "drift": slow.line.drift,
@@ -237,12 +240,24 @@ def row_of(
     }  # fmt: skip
     return {
         **finding.said,
-        "judged": judged,
-        "met": {name: said["met"] for name, said in judged.items()},
+        **verdicts(finding.said),
         "along_the_line": {name: np.asarray(values)[::4] for name, values in along.items()},
         "analysis_s": seconds(),
         "training": provenance,
     }
+
+
+def verdicts(said: dict[str, Any]) -> dict[str, Any]:
+    """Which thresholds a row meets.
+
+    Args:
+      said: the row.
+
+    Returns:
+      "judged", see `sentiment_findings.judge`; "met", by name, of those that have a threshold.
+    """
+    judged = sentiment_findings.judge(said)
+    return {"judged": judged, "met": {name: row["met"] for name, row in judged.items() if row["met"] is not None}}
 
 
 if __name__ == "__main__":

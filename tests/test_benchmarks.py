@@ -184,7 +184,7 @@ def test_what_is_met_is_counted_from_the_rows():
 
 def test_sentiment_seeds_say_which_weights_are_not_there(tmp_path, capsys):
     """A network without weights stands in the table as not run; a second call repeats nothing; all are counted."""
-    arguments = argparse.Namespace(out=tmp_path, cells=["gru"], seeds=[0, 1], run=None)
+    arguments = argparse.Namespace(out=tmp_path, cells=["gru"], seeds=[0, 1], run=None, judge=False)
     ran = []
 
     def one_run(cell, seed):

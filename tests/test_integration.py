@@ -39,6 +39,7 @@ def test_slowest_mode_is_the_one_given_and_points_along_the_readout(integrator):
         np.testing.assert_allclose(np.sum(found.left * found.right, axis=1), 1, atol=1e-12)
         np.testing.assert_allclose(found.eigenvalue, RATES[0], atol=1e-12)
         assert not found.oscillatory.any()
+        np.testing.assert_allclose(found.reading[0], readout @ np.outer(right[:, 0], left[0]), atol=1e-11)
 
 
 def test_valences_say_where_the_state_ends(integrator):
@@ -63,6 +64,7 @@ def test_modes_that_rotate_are_flagged_and_not_averaged_over():
     assert np.isnan(found.right[0]).all()
     assert np.isnan(found.left[0]).all()
     assert np.isfinite(found.right[1]).all()
+    np.testing.assert_allclose(found.reading, [[1, 1], [1, 0]], atol=1e-12)  # of the pair, which is all there is: w
     assert np.isnan(integration.cosines(found.right, np.ones(2))).tolist() == [True, False]
 
 

@@ -9,7 +9,8 @@ so one mode with lambda_1 next to 1 and all others far below adds up l_1 J_in x,
 (r_1, l_1) is known but for its sign; here r_1 has length 1, l_1 r_1 = 1, and the readout grows along r_1: w r_1 >= 0.
 
 Where lambda_1 is complex there is no such mode: state and valence oscillate. Those points are flagged and their rows
-NaN, so that nothing is averaged over them unseen.
+NaN, so that nothing is averaged over them unseen. What the readout w gets of an input is there still: w P J_in x, with
+P = r_1 l_1 of a mode, P = 2 Re r_1 l_1 of a pair.
 
 participation ratio   (sum_i v_i)^2 / sum_i v_i^2 of the variances v_i along principal directions: how many there are in
                       effect, 1 on a line, n for a cloud that is round in n directions.
@@ -55,12 +56,14 @@ class Leading(NamedTuple):
       eigenvalue: (n_points,) complex.
       right: (n_points, n_hidden), r_1, of length 1; NaN where the eigenvalue is complex or the matrix defective.
       left: (n_points, n_hidden), l_1, with l_1 r_1 = 1; NaN likewise.
+      reading: (n_points, n_hidden), w P, what the readout gets of the slowest mode, or of the slowest pair.
       oscillatory: (n_points,) bool, the eigenvalue is one of a complex pair.
     """
 
     eigenvalue: np.ndarray
     right: np.ndarray
     left: np.ndarray
+    reading: np.ndarray
     oscillatory: np.ndarray
 
 
@@ -121,7 +124,8 @@ def leading_modes(modes: Modes, readout: Array) -> Leading:
     right = np.where(real, modes.right[:, :, 0].real, np.nan)
     left = np.where(real, modes.left[:, 0].real, np.nan)
     sign = np.where(right @ readout < 0, -1.0, 1.0)[:, None]
-    return Leading(eigenvalue, sign * right, sign * left, oscillatory)
+    seen = (np.einsum("i,pi->p", readout, modes.right[:, :, 0])[:, None] * modes.left[:, 0]).real
+    return Leading(eigenvalue, sign * right, sign * left, np.where(real, 1, 2) * seen, oscillatory)
 
 
 def valences(left: Array, input_jacobian: Array, inputs: Array) -> np.ndarray:

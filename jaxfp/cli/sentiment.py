@@ -123,7 +123,7 @@ def _network(arguments: argparse.Namespace, data: str) -> tuple[Network, Corpus,
         arrays, provenance = io.load_packaged(name)
         network = sentiment_training.as_network(arguments.cell, arrays)
         return network, _corpus(data, network.vocabulary, Recipe(**provenance["recipe"])), provenance
-    recipe = sentiment_training.recipe_of(arguments.cell, data)
+    recipe = sentiment_training.recipe_of(arguments.cell, data, small=data == "rotten_tomatoes")
     if data == "synthetic":
         recipe = dataclasses.replace(SYNTHETIC, cell=arguments.cell)
     recipe = recipe if arguments.n_hidden is None else dataclasses.replace(recipe, n_units=arguments.n_hidden)
@@ -193,7 +193,8 @@ def _show(
     for name in ("asked", "measured", "wanted", "met"):
         table.add_column(name)
     for name, row in judged.items():
-        table.add_row(name, _short(row["measured"]), row["wanted"], "yes" if row["met"] else "[bold]no[/bold]")
+        met = {True: "yes", False: "[bold]no[/bold]", None: ""}[row["met"]]
+        table.add_row(name, _short(row["measured"]), row["wanted"], met)
     console.print(table)
 
 

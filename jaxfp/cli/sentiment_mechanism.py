@@ -42,7 +42,8 @@ class SlowPoints(NamedTuple):
     Attributes:
       points: slow and fixed points of the search that stops early.
       components: their principal directions.
-      line: traced through them; empty where there is none.
+      line: traced through them and on; empty where there is none.
+      core: traced through them alone: whose verdict is reported.
       theta: (n_points,) from -1 to 1 along the line, growing with the logit; where there is no line, along the first
         principal direction.
       logits: (n_points,) of the readout there.
@@ -57,6 +58,7 @@ class SlowPoints(NamedTuple):
     points: FixedPoints
     components: integration.Components
     line: manifolds.Line
+    core: manifolds.Line
     theta: np.ndarray
     logits: np.ndarray
     rows: np.ndarray
@@ -160,6 +162,7 @@ def describe_points(network: Network, points: FixedPoints, states: np.ndarray, l
     components = integration.principal_components(points.hidden)
     along = (np.asarray(states, np.float64) - components.origin) @ components.directions[0]
     ends = np.quantile(along, [0.02, 0.98])
+    core = manifolds.trace_line(network.step_fn, network.params.cell, points.hidden, rest, toward=weight)
     line = manifolds.trace_line(
         network.step_fn, network.params.cell, points.hidden, rest, toward=weight, beyond=float(np.abs(ends).max()),
         max_speed=float(np.ptp(ends)) / length,
@@ -177,7 +180,7 @@ def describe_points(network: Network, points: FixedPoints, states: np.ndarray, l
     spectra = modes.spectrum(linear.jacobian)
     size = np.abs(logits[rows])
     return SlowPoints(
-        points, components, line, theta, logits, rows, spectra, integration.leading_modes(spectra, weight),
+        points, components, line, core, theta, logits, rows, spectra, integration.leading_modes(spectra, weight),
         np.asarray(linear.input_jacobian), np.abs(spectra.timescale[:, :3]), size <= np.quantile(size, 1 / 3),
     )  # fmt: skip
 
@@ -231,6 +234,8 @@ def describe(
     if len(slow.line.hidden):
         near = switching.nearest_distance(slow.points.hidden[slow.rows], slow.line.hidden)[1]
         on_tangent = np.abs(np.sum(slow.leading.right * slow.line.tangent[near], axis=1))
+    with np.errstate(divide="ignore"):
+        period = 1 / np.abs(slow.modes.frequency[:, 0])
     scales, central = slow.timescales, slow.central
     size = np.abs(slow.modes.eigenvalues)
     residual = slow.points.speed**2 / n_hidden
@@ -257,14 +262,15 @@ def describe(
         "median_length": float(median_length),
         "gap": float(np.median(scales[central, 0] / scales[central, 1])),
         "line": {
-            "verdict": slow.line.verdict,
-            "summary": slow.line.summary(),
-            "length": slow.line.length,
-            "closed": slow.line.closed,
-            "ends": list(slow.line.ends),
-            "crossing_time": slow.line.crossing_time,
-            "separation": slow.line.separation,
-            "n_zeros": len(slow.line.zeros.arc_length),
+            "verdict": slow.core.verdict,
+            "summary": slow.core.summary(),
+            "length": slow.core.length,
+            "closed": slow.core.closed,
+            "ends": list(slow.core.ends),
+            "crossing_time": slow.core.crossing_time,
+            "separation": slow.core.separation,
+            "n_zeros": len(slow.core.zeros.arc_length),
+            "length_with_what_texts_reach": slow.line.length,
             "theta_of_slow_points": [float(slow.theta.min()), float(slow.theta.max())],
             "largest_curvature": float(slow.line.curvature.max()) if len(slow.line.hidden) else None,
         },
@@ -282,6 +288,7 @@ def describe(
             "largest_eigenvalue": float(size.max()),
             "n_growing_modes_most": int(np.sum(size > 1, axis=1).max()),
             "n_points_oscillating": int(slow.leading.oscillatory.sum()),
+            "period": _median(period[slow.leading.oscillatory]),
             "n_central_oscillating": int(slow.leading.oscillatory[central].sum()),
             "n_defective": int(np.sum(np.isnan(slow.leading.right[:, 0]) & ~slow.leading.oscillatory)),
             "verdicts": {str(v): int(np.sum(slow.modes.verdict == v)) for v in np.unique(slow.modes.verdict)},

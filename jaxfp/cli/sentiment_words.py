@@ -69,7 +69,8 @@ def word_valences(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """S7: what each word adds along the slowest mode, beside what a bag of words makes of it.
 
-    Controls take, in place of l_1, directions at random and the other left eigenvectors.
+    Controls take, in place of l_1, directions at random and the other left eigenvectors. Where at all central
+    points the slowest mode is one of a complex pair, it is what the readout gets of that pair, and "of" says so.
 
     Args:
       key: of the random directions.
@@ -86,10 +87,12 @@ def word_valences(
     """
     embedding = np.asarray(network.params.embedding, np.float64)
     chosen = np.flatnonzero(slow.central & ~np.isnan(slow.leading.left[:, 0]))
-    kinds = polar_words(words)
+    kinds, rows_of, pair = polar_words(words), slow.leading.left, not len(chosen)
+    if pair:
+        chosen, rows_of = np.flatnonzero(slow.central & ~np.isnan(slow.leading.reading[:, 0])), slow.leading.reading
     if not len(chosen):
-        return np.full(len(embedding), np.nan), {"pearson": None, "reason": "no central point has a real slowest mode"}
-    valence = integration.valences(slow.leading.left[chosen], slow.input_jacobian[chosen], embedding)
+        return np.full(len(embedding), np.nan), {"pearson": None, "of": "no mode: all matrices are defective"}
+    valence = integration.valences(rows_of[chosen], slow.input_jacobian[chosen], embedding)
     mean = valence.mean(0)
     rows, weights = kinds["all"], words.weights[kinds["all"]]
     means = {name: float(mean[kinds[name]].mean()) for name in ("positive", "negative", "neutral")}
@@ -102,6 +105,7 @@ def word_valences(
     others = np.concatenate([others.real, others.imag[np.abs(others.imag).max(1) > 0]])
     others = others[np.isfinite(others).all(1)]
     return mean, {
+        "of": "the slowest pair, as read out" if pair else "the slowest mode",
         "n_words": len(rows),
         "min_count": MIN_COUNT,
         "pearson": _correlation(mean[rows], weights),

@@ -188,6 +188,9 @@ def valence_histograms(valences: Mapping[str, Any], ax: Axes | None = None) -> A
     """
     ax = plt.subplots()[1] if ax is None else ax
     together = np.concatenate([np.asarray(values, float) for values in valences.values()])
+    if not np.isfinite(together).all():
+        ax.set(title="No slowest mode to read words by")
+        return ax
     bins = np.linspace(together.min(), together.max(), 41).tolist()
     for name, values in valences.items():
         ax.hist(values, bins, color=_KINDS[name], alpha=0.6, label=f"{name} in a bag of words")
@@ -218,8 +221,9 @@ def alignment_histogram(aligned: Any, null: Any, ax: Axes | None = None) -> Axes
         ("random directions", np.asarray(null, float), SLOW_COLOR),
         ("slowest modes", aligned[np.isfinite(aligned)], INDEX_COLORS[1]),
     ):
-        weights = np.full(len(values), 1 / max(len(values), 1))
-        ax.hist(values, bins, weights=weights, color=color, alpha=0.7, label=name)
+        if len(values):
+            weights = np.full(len(values), 1 / len(values)).tolist()
+            ax.hist(values, bins, weights=weights, color=color, alpha=0.7, label=name)
     ax.set(xlabel="|cos| with the line of slow points", ylabel="share", title="Slowest modes lie along the line")
     ax.legend(fontsize=7, loc="upper center")
     return ax
