@@ -99,6 +99,19 @@ AXES = but(THINGS | ARRAYS, "complex", "4 axes") | {"integers": np.zeros(2, int)
 KIND = {"kind": ("map", WORD)}
 KRYLOV = {"n_vectors": (8, COUNT | {"None": None}), "damping": (0.01, POSITIVE)}
 
+SLOW_POINTS = {
+    "step_fn": (systems.affine, STEP | DRAWN),
+    "params": (AFFINE, PARAMS | {"NaN within": AFFINE | {"A": np.full((2, 2), np.nan)}}),
+    "hidden": (np.zeros((3, 2)), but(CANDIDATES, "more") | {"NaNs": np.full((3, 2), np.nan)}),
+    "inputs": (np.zeros(1), INPUTS | {"NaNs": np.full(1, np.nan), "one each": np.zeros((3, 1))}),
+    "dt": (1.0, POSITIVE),
+    "step": (None, but(POSITIVE, "None")),
+    **KIND,
+}
+AT_REST = AFFINE | {"A": np.diag([1.0, 0.5])}
+LINE = jaxfp.trace_line(systems.affine, AT_REST, np.eye(2)[[0, 0]] * [[1.0], [-1.0]], np.zeros(1), n_points=3)
+NO_LINE = jaxfp.trace_line(systems.affine, AFFINE, np.zeros((1, 2)), np.zeros(1))
+
 POINTS = THINGS | {
     "triple": (1, 2, 3), "flat": (np.zeros(2), None), "inputs": (np.zeros((1, 2)), np.zeros((2, 1))),
     "texts": (np.full((1, 2), "a"), None), "Nones": (None, None), "ragged": ([[1], [1, 2]], None),
@@ -350,6 +363,30 @@ FUNCTIONS = {
         "max_step": (None, but(POSITIVE, "None")),
         "max_samples": (2000, COUNT | {"None": None}),
         "kind": ("map", but(WORD, "None")),
+    },
+    "trace_line": SLOW_POINTS | {
+        "n_points": (5, COUNT | {"None": None, "two": 2}),
+        "max_speed": (None, but(POSITIVE, "None")),
+        "beyond": (0.0, NUMBER),
+        "toward": (None, but(AXES, "None", "integers")),
+        "max_samples": (9, COUNT | {"None": None}),
+    },
+    "trace_plane": SLOW_POINTS | {
+        "n_points": (5, COUNT | {"None": None}), "reach": (None, but(POSITIVE, "None")),
+    },
+    "dimension": POINTWISE | {
+        "hidden": (np.zeros((3, 2)), CANDIDATES), "n_neighbors": (10, COUNT | {"None": None}), **KIND,
+    },
+    "project": {
+        "line": (LINE, THINGS | {"array": np.zeros((3, 2)), "none": NO_LINE}),
+        "states": (np.zeros((3, 2)), but(STATES, "integers", "booleans", "more", "nested") | {"flat": np.zeros(2)}),
+    },
+    "alignment": {
+        "step_fn": (systems.affine, STEP),
+        "params": (AFFINE, PARAMS),
+        "line": (LINE, THINGS | {"array": np.zeros((3, 2)), "none": NO_LINE}),
+        "readout": (None, but(AXES, "None", "integers")),
+        "probes": (None, but(THINGS, "None") | {"flat": np.zeros(1), "wide": np.zeros((3, 2)), "texts": [["a"]]}),
     },
     "find_cycles": {
         "step_fn": (systems.affine, STEP),

@@ -1,5 +1,7 @@
 """Figures draw what the result tuples say, into the axes given, and leave pyplot alone."""
 
+import functools
+
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3D
 
-from jaxfp import plotting
+from jaxfp import plotting, trace_line
 from jaxfp.analysis import completeness, continuation, modes
 from jaxfp.types import FIXED, SLOW, FixedPoints, Report
 
@@ -246,6 +248,16 @@ def node_and_saddle(ax=None):
     return plotting.saddle_node(family, path, [0.5], [[0.0, 0.0]], ax)
 
 
+def cubic(params, hidden, inputs):
+    """One step: along the first unit to 0 and away from +-1, the others decay."""
+    return jnp.concatenate([hidden[:1] + 0.01 * (hidden[:1] ** 3 - hidden[:1]), hidden[1:] / 2])
+
+
+@functools.cache
+def drifting_line():
+    return trace_line(cubic, None, np.linspace(-1.2, 1.2, 9)[:, None] * np.eye(N)[0], n_points=9)
+
+
 CALLS = {
     "bifurcation_diagram": lambda ax=None: plotting.bifurcation_diagram(bent_family()[0], ax=ax),
     "state_space": cube,
@@ -285,6 +297,9 @@ CALLS = {
         [[-0.5, -1.0], [0.5, 1.0]], [0.5, 0.7], 0.0, 0.6, ("-", "+"), ax
     ),
     "approach": lambda ax=None: plotting.approach([[0.1, 0.01, np.nan]], [[1.0, 0.3, np.nan]], ax),
+    "slow_line": lambda ax=None: plotting.slow_line(drifting_line(), (np.zeros(N), np.eye(2, N)), CUBE, ax),
+    "line_drift": lambda ax=None: plotting.line_drift(drifting_line(), ax),
+    "line_timescales": lambda ax=None: plotting.line_timescales(drifting_line(), ax),
     "phase_plane": plane,
     "saddle_node": node_and_saddle,
     "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
@@ -343,6 +358,23 @@ def test_connections_are_drawn():
     assert [line.get_xdata().tolist() for line in ax.lines] == [[0.01, 0.1]]  # by distance, and without what is NaN
     below, above = CALLS["amplitude_sweep"](axes()).lines[:2]
     assert below.get_color() != above.get_color()
+
+
+def test_slow_lines_show_their_drift_and_their_fixed_points():
+    ax = CALLS["slow_line"](axes())
+    assert legend(ax) == ["slow points (5)", "stable along it (1)", "unstable along it (2)"]
+    np.testing.assert_allclose(np.abs(drawn(ax)["unstable along it (2)"][:, 0]), 1, atol=1e-9)
+    pieces = ax.collections[1]
+    line = drifting_line()
+    np.testing.assert_allclose(pieces.get_array(), (line.drift[1:] + line.drift[:-1]) / 2)
+    ax = CALLS["line_drift"](axes())
+    np.testing.assert_allclose(drawn(ax)["stable along it"], [[1.2, 0]], atol=1e-6)
+    along, grows, other = CALLS["line_timescales"](axes()).lines
+    np.testing.assert_allclose(other.get_ydata(), 1 / np.log(2))
+    np.testing.assert_allclose(along.get_ydata(), np.abs(line.timescale))
+    np.testing.assert_array_equal(grows.get_xdata(), line.theta[line.timescale < 0])
+    with pytest.raises(ValueError, match=r"\(2, 4\)"):
+        plotting.slow_line(line, PROJECTION)
 
 
 def test_expansion_points_and_fixed_points_are_told_apart():

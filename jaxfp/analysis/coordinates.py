@@ -25,7 +25,7 @@ from jaxfp.types import Array, Kind, Params, StepFn
 _GAP = 3.0
 _AT_REST = 1e-3  # of the fastest rate: slower modes are told apart no more
 _THIN = 0.02  # of the largest deviation: what is less is no spread
-_N_SEARCH = 12  # Gauss-Newton steps for the nearest place
+_N_SEARCH = 20  # steps for the nearest place
 
 
 class Projection(NamedTuple):
@@ -97,23 +97,26 @@ def project(line: Line, states: Array) -> Projection:
       >>> place.theta.round(9).tolist(), place.distance.round(9).tolist()
       ([0.5], [3.0])
     """
+    _check_line(line)
     states = arguments.as_numpy("states", states, "(n_states, n_hidden)").astype(np.float64)
-    if states.ndim != 2 or states.shape[1] != line.hidden.shape[1] or not len(line.hidden):
-        raise ValueError(
-            f"states must be (n_states, {line.hidden.shape[1]}) and the line one of at least a point, got "
-            f"{states.shape} and {len(line.hidden)} points."
-        )
+    if states.ndim != 2 or states.shape[1] != line.hidden.shape[1]:
+        raise ValueError(f"states must be (n_states, {line.hidden.shape[1]}), as the line is, got {states.shape}.")
     along, hidden, tangent = line.arc_length, line.hidden, line.tangent
     if line.closed:  # once around
         along, hidden, tangent = np.append(along, line.length), np.r_[hidden, hidden[:1]], np.r_[tangent, tangent[:1]]
     course = CubicHermiteSpline(along, hidden, tangent)
-    way = course.derivative()
+    way, bend = course.derivative(), course.derivative(2)
     distance = np.square(hidden).sum(1) - 2 * states @ hidden.T  # up to that of the state, which is the same for all
     s = along[distance.argmin(1)]
+    low, high = s - along[1], s + along[1]
     for _ in range(_N_SEARCH):
-        slope = way(s)
-        s = s + ((states - course(s)) * slope).sum(1) / np.square(slope).sum(1)
-        s = s % line.length if line.closed else np.clip(s, 0, line.length)
+        at = s % line.length if line.closed else s
+        slope, away = way(at), states - course(at)
+        square = np.square(slope).sum(1)
+        # Newton's method where the distance is convex; steps of Gauss and Newton, made shorter, elsewhere
+        s = s + (away * slope).sum(1) / np.maximum(square - (away * bend(at)).sum(1), square / 4)
+        s = np.clip(s, low, high) if line.closed else np.clip(s, np.maximum(low, 0), np.minimum(high, line.length))
+    s = s % line.length if line.closed else s
     nearest = course(s)
     theta = 2 * np.pi * s / line.length if line.closed else 2 * s / line.length - 1
     return Projection(theta, s, np.linalg.norm(states - nearest, axis=1), nearest)
@@ -147,6 +150,9 @@ def alignment(
       >>> found.readout.ravel().round(9).tolist(), found.selection[0].round(9).tolist()
       ([0.6, 0.6, 0.6], [1.0, 0.0])
     """
+    _check_line(line)
+    arguments.check_step(step_fn)
+    arguments.check_params(params)
     n, seen, selection, selected = line.hidden.shape[1], None, None, None
     if readout is not None:
         weights = np.atleast_2d(arguments.as_numpy("readout", readout, "(n_hidden,) or (n_outputs, n_hidden)"))
@@ -200,8 +206,8 @@ def dimension(
       >>> dimension(lambda p, h, u: p * h, np.array([1.0, 1.0, 0.5]), sheet).value
       2
     """
-    dynamics.check_kind(kind)
     arguments.check_host(params, hidden, inputs)
+    dynamics.check_kind(kind)
     arguments.check_count("n_neighbors", n_neighbors)
     points = arguments.as_numpy("hidden", hidden, "(n_points, n_hidden)", floating=True)
     if points.ndim != 2 or not points.size:
@@ -214,6 +220,11 @@ def dimension(
     spectral, local = by_modes[:, 0].astype(int), by_place[:, 0].astype(int)
     value = min(int(np.median(spectral)), int(np.median(local)))
     return Dimension(spectral, by_modes[:, 1], local, by_place[:, 1], value)
+
+
+def _check_line(line: Line) -> None:
+    if not isinstance(line, Line) or not len(line.hidden):
+        raise ValueError(f"line must be a Line of trace_line, with points, got {arguments.came(line)}.")
 
 
 def _slow_modes(jacobian: np.ndarray, eps: float, kind: Kind) -> tuple[int, float]:

@@ -2,10 +2,11 @@
 
 From h with tangent t and curvature c a step of length a predicts h + a t + a^2/2 c, and `slow_spaces.correct` puts it
 back on the manifold in the plane across the predicted tangent. Where the state drifts the slow mode is not quite the
-tangent: by how much the last chord was off the mean of its two modes is added to the next. A step is believed if what was corrected is no more than
-a tenth of it and the tangent turns by less than 26 degrees; else it is halved. The curve ends
+tangent: by how much the last chord was off the mean of its two modes is added to the next. A step is believed if what
+was corrected is no more than a tenth of it and the tangent turns by less than 26 degrees; else it is halved. The curve
+ends
 
-    "points"    where none of the given points lies ahead, within 45 degrees of the tangent, any more
+    "points"    where none of the given points lies ahead, within 60 degrees of the tangent, any more
     "speed"     where ||r|| exceeds a bound
     "lost"      where no step, however short, is believed: the slow mode meets another one, the curve folds
     "samples"   after as many steps as are allowed
@@ -169,10 +170,10 @@ def _stepped(
 
 
 def _ahead(bounds: Bounds, hidden: np.ndarray, tangent: np.ndarray) -> float:
-    """How far ahead the last of the given points lies, within 45 degrees of the tangent; 0 if none does."""
+    """How far ahead the last of the given points lies, within 60 degrees of the tangent; 0 if none does."""
     away = bounds.points - hidden
     along = away @ tangent
-    inside = (along > 1e-9 * bounds.extent) & (np.square(away).sum(1) <= 2 * along**2)
+    inside = (along > 1e-9 * bounds.extent) & (np.square(away).sum(1) <= 4 * along**2)
     return float(along[inside].max(initial=0.0))
 
 

@@ -109,10 +109,16 @@ class Line(NamedTuple):
 class _Course:
     """A curve between its samples: the state at an arc length is that of the spline, corrected across its tangent."""
 
-    def __init__(self, field: Field, along: np.ndarray, places: list[Place], tangent: np.ndarray) -> None:
-        self.field, self.along, self.places = field, along, places
-        self.curve = CubicHermiteSpline(along, np.stack([place.hidden for place in places]), tangent)
-        self.way = self.curve.derivative()
+    def __init__(self, field: Field, places: list[Place], along: np.ndarray, closed: bool) -> None:
+        self.field, self.places, self.along = field, places, along
+        self.hidden = np.stack([place.hidden for place in places])
+        periodic: Any = "periodic" if closed else "not-a-knot"
+        right = np.stack([place.space.right[:, 0] for place in places])
+        self.slope = CubicSpline(along, right, bc_type=periodic).derivative()
+        self.tangent = np.stack([_tangent(p, v) for p, v in zip(places, self.slope(along), strict=True)])
+        self.way = CubicSpline(along, self.tangent, bc_type=periodic)
+        self.bend = self.way.derivative()
+        self.curve = CubicHermiteSpline(along, self.hidden, self.tangent)
 
     def at(self, arc_length: float) -> Place:
         """The place there, its slow mode in the direction of the line."""
@@ -126,6 +132,13 @@ class _Course:
 
     def drift_at(self, arc_length: float, eps: float) -> Drift:
         return _drift(arc_length, self.at(arc_length), eps)
+
+
+def _fastest(samples: Drift) -> float:
+    """The largest drift, between samples that of the cubic."""
+    cubic = CubicHermiteSpline(samples.arc_length, samples.value, samples.slope)
+    between = samples.arc_length[:-1, None] + np.diff(samples.arc_length)[:, None] * np.linspace(0, 1, 9)
+    return float(np.abs(cubic(between)).max())
 
 
 def _directed(place: Place, way: np.ndarray) -> Place:
@@ -167,27 +180,31 @@ def describe(
       [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
     turned = [_directed(place, way) for place, way in zip(curve.places, curve.tangent, strict=True)]
-    raw = _Course(field, curve.arc_length, turned, _tangents(curve.arc_length, turned, curve.closed))
-    places = [raw.at(s) for s in np.linspace(0, curve.arc_length[-1], n_points + curve.closed)]
+    traced = _Course(field, turned, curve.arc_length, curve.closed)
+    again = [traced.at(s) for s in curve.arc_length]
     if curve.closed:  # once around: the last is the first, to the last digit
+        again[-1] = again[0]
+    states = np.stack([place.hidden for place in again])
+    along = np.append(0.0, np.cumsum(curves.arc(states[:-1], states[1:], traced.tangent[:-1], traced.tangent[1:])))
+    course = _Course(field, again, along, curve.closed)
+
+    even = np.linspace(0, along[-1], n_points + curve.closed)
+    places = [course.at(s) for s in even]
+    if curve.closed:
         places[-1] = places[0]
     hidden, residual = np.stack([p.hidden for p in places]), np.stack([p.residual for p in places])
     right, left = np.stack([p.space.right[:, 0] for p in places]), np.stack([p.space.left[0] for p in places])
     rates = np.array([p.space.rates[0, 0] for p in places])
-    along = np.append(0.0, np.cumsum(curves.arc(hidden[:-1], hidden[1:], right[:-1], right[1:])))
-    tangent = _tangents(along, places, curve.closed)
-    along = np.append(0.0, np.cumsum(curves.arc(hidden[:-1], hidden[1:], tangent[:-1], tangent[1:])))
-    curvature = np.linalg.norm(_slope(along, tangent, curve.closed), axis=1)
-    values = (residual * tangent).sum(1)
-
-    course = _Course(field, along, places, tangent)
-    known = [_drift(s, p, eps) for s, p in zip(along, places, strict=True)]
+    tangent = np.stack([_tangent(p, v) for p, v in zip(places, course.slope(even), strict=True)])
+    # What rounding, or a tangent that is not quite that of the line, leaves of fast modes is not heard by the left one.
+    values = (left * residual).sum(1) / (left * tangent).sum(1)
+    known = [_drift(s, p, eps) for s, p in zip(even, places, strict=True)]
     samples = sample(lambda s: course.drift_at(s, eps), known, max_samples)
     zeros = find_zeros(field, lambda s: course.drift_at(s, eps), samples, curve.closed)
 
     transverse = np.array([slowest_other(p, kind) for p in places])
     times = timescale(transverse, dt, kind)
-    length, fastest = float(along[-1]), float(np.abs(samples.value).max())
+    length, fastest = float(even[-1]), _fastest(samples)
     still = bool((np.abs(samples.value) <= samples.rounding).all())
     crossing = np.inf if still else length / fastest * (dt if kind == "map" else 1.0)
     least = dt if kind == "map" else np.finfo(float).tiny
@@ -199,13 +216,13 @@ def describe(
     own = slice(n_points)  # a ring's last is its first
     return Line(
         hidden=hidden[own],
-        arc_length=along[own],
+        arc_length=even[own],
         length=length,
-        theta=(2 * np.pi * along / length if curve.closed else 2 * along / length - 1)[own],
+        theta=(2 * np.pi * even / length if curve.closed else 2 * even / length - 1)[own],
         closed=curve.closed,
         ends=curve.ends,
         tangent=tangent[own],
-        curvature=curvature[own],
+        curvature=np.linalg.norm(course.bend(even), axis=1)[own],
         drift=values[own],
         across=np.linalg.norm(residual - values[:, None] * tangent, axis=1)[own],
         rounding=np.array([drift.rounding for drift in known])[own],
@@ -294,20 +311,11 @@ def slowest_other(place: Place, kind: Kind) -> complex:
     return complex(values[(np.abs(values) if kind == "map" else values.real).argmax()])
 
 
-def _tangents(along: np.ndarray, places: list[Place], closed: bool) -> np.ndarray:
-    """Of the curve, from its slow right modes and their derivative by arc length."""
-    right = np.stack([place.space.right[:, 0] for place in places])
-    n = right.shape[1]
-    tangents = []
-    for place, v, slope in zip(places, right, _slope(along, right, closed), strict=True):
-        drifts = float(place.space.left[0] @ place.residual)
-        shifted = place.jacobian - place.space.rates[0, 0] * np.eye(n)
-        matrix = np.block([[shifted, v[:, None]], [v[None], np.zeros((1, 1))]])
-        tangent = v + np.linalg.solve(matrix, np.append(drifts * slope, 0.0))[:n]
-        tangents.append(tangent / np.linalg.norm(tangent))
-    return np.stack(tangents)
-
-
-def _slope(along: np.ndarray, values: np.ndarray, closed: bool) -> np.ndarray:
-    kind: Any = "periodic" if closed else "not-a-knot"
-    return CubicSpline(along, values, bc_type=kind)(along, 1)
+def _tangent(place: Place, slope: np.ndarray) -> np.ndarray:
+    """Of the curve, from its slow right mode and the derivative of that by arc length."""
+    v, n = place.space.right[:, 0], len(slope)
+    drifts = float(place.space.left[0] @ place.residual)
+    shifted = place.jacobian - place.space.rates[0, 0] * np.eye(n)
+    matrix = np.block([[shifted, v[:, None]], [v[None], np.zeros((1, 1))]])
+    tangent = v + np.linalg.solve(matrix, np.append(drifts * slope, 0.0))[:n]
+    return tangent / np.linalg.norm(tangent)

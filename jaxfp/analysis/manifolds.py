@@ -34,8 +34,8 @@ def trace_line(
 ) -> Line:
     """Trace the slow line or ring that slow points lie along.
 
-    A host function: NumPy in, NumPy out, float64 whatever the caller's x64 setting. Each step takes dense algebra: some
-    seconds at 128 units, minutes at 512.
+    A host function: NumPy in, NumPy out, float64 whatever the caller's x64 setting. Each step takes dense algebra:
+    seconds at 128 units, half a minute at 512.
 
     Args:
       step_fn: map `(params, hidden, inputs) -> hidden`, one time step; or the vector field of a flow.
@@ -73,7 +73,9 @@ def trace_line(
     points, drive, direction = check_points(step_fn, params, hidden, inputs, toward)
     dynamics.check_kind(kind)
     arguments.check_number("dt", dt, positive=True)
-    arguments.check_count("n_points", n_points, least=3)
+    arguments.check_count("n_points", n_points)
+    if n_points < 3:
+        raise ValueError(f"n_points must be 3 or more, got {n_points}.")
     arguments.check_count("max_samples", max_samples)
     arguments.check_number("beyond", beyond)
     for name, value in (("step", step), ("max_speed", max_speed)):
@@ -82,7 +84,7 @@ def trace_line(
     with jax.enable_x64(True):
         field = slow_spaces.field_of(step_fn, params, drive, kind)
         eps = slow_spaces.precision_of(step_fn, params, points[0], drive)
-        extent = 2 * float(np.linalg.norm(points - points.mean(0), axis=1).max()) + 2 * beyond
+        extent = 2 * float(np.linalg.norm(points - points.mean(0), axis=1).max()) or 2 * beyond
         start = slowest_place(field, points, extent, 1)
         if start is None:
             return lines.nothing(points.shape[1], ("lost", "lost"), drive, kind)

@@ -101,7 +101,7 @@ def trace_plane(
     points, drive, _ = check_points(step_fn, params, hidden, inputs, None)
     dynamics.check_kind(kind)
     arguments.check_number("dt", dt, positive=True)
-    arguments.check_count("n_points", n_points, least=1)
+    arguments.check_count("n_points", n_points)
     for name, value in (("step", step), ("reach", reach)):
         if value is not None:
             arguments.check_number(name, value, positive=True)

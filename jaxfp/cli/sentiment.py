@@ -257,11 +257,11 @@ def draw(network: Network, finding: Finding, corpus: Corpus) -> list[report.Draw
     panels: list[tuple[str, Any]] = [
         *first,
         ("texts.png", lambda ax: plotting.text_states(ends, texts.labels, readout, hidden, paths, ax)),
-        ("line.png", lambda ax: plotting.slow_line(
+        ("line.png", lambda ax: plotting.slow_points_on_line(
             hidden, slow.theta, None if line is None else (project(line.hidden), line.theta), arrows, ax)),
         ("eigenvalues.png", lambda ax: plotting.theta_eigenvalues(
             slow.modes.eigenvalues[shown], slow.theta[rows[shown]], ax)),
-        ("timescales.png", lambda ax: plotting.line_timescales(
+        ("timescales.png", lambda ax: plotting.token_timescales(
             slow.theta[rows], slow.timescales, said["points"]["median_length"], along, ax)),
         ("valences.png", lambda ax: plotting.valence_histograms(valences, ax)),
         ("alignment.png", lambda ax: plotting.alignment_histogram(aligned, finding.null, ax)),

@@ -8,6 +8,7 @@ from jaxfp.plotting.jslds import (
     selection_map,
     state_eigenvalues,
 )
+from jaxfp.plotting.manifolds import line_drift, line_timescales, slow_line
 from jaxfp.plotting.planes import phase_plane, saddle_node
 from jaxfp.plotting.points import (
     INDEX_COLORS,
@@ -24,11 +25,11 @@ from jaxfp.plotting.sentiment import (
     cumulative_variance,
     error_growth,
     error_histogram,
-    line_timescales,
     modifier_shares,
-    slow_line,
+    slow_points_on_line,
     text_states,
     theta_eigenvalues,
+    token_timescales,
     valence_histograms,
 )
 from jaxfp.plotting.tasks import (
@@ -52,8 +53,8 @@ __all__ = [
     "INDEX_COLORS", "Q_FLOOR", "SLOW_COLOR", "alignment_histogram", "amplitude_sweep", "approach", "average",
     "bifurcation_diagram", "branches", "cumulative_variance", "decoded", "discovery", "distances", "edge_distances",
     "eigenvalues", "error_growth", "error_histogram", "expansion_points", "family_inside_orbits", "frequencies",
-    "hold_curves", "line_timescales", "modifier_shares", "multipliers", "orbits", "oscillations", "phase_plane",
-    "q_distribution", "readout_space", "saddle_node", "selection_map", "sheet", "slow_line", "state_eigenvalues",
-    "state_space", "taylor", "text_states", "theta_eigenvalues", "timescales", "tolerances", "trial", "truth_table",
-    "unstable_manifolds", "valence_histograms",
+    "hold_curves", "line_drift", "line_timescales", "modifier_shares", "multipliers", "orbits", "oscillations",
+    "phase_plane", "q_distribution", "readout_space", "saddle_node", "selection_map", "sheet", "slow_line",
+    "slow_points_on_line", "state_eigenvalues", "state_space", "taylor", "text_states", "theta_eigenvalues",
+    "timescales", "token_timescales", "tolerances", "trial", "truth_table", "unstable_manifolds", "valence_histograms",
 ]  # fmt: skip

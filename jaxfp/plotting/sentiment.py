@@ -77,7 +77,7 @@ def text_states(
     return ax
 
 
-def slow_line(points: Any, theta: Any, line: Any = None, arrows: Any = None, ax: Axes | None = None) -> Axes:
+def slow_points_on_line(points: Any, theta: Any, line: Any = None, arrows: Any = None, ax: Axes | None = None) -> Axes:
     """Slow points on the line traced through them, both colored by where they lie along it.
 
     Args:
@@ -91,7 +91,7 @@ def slow_line(points: Any, theta: Any, line: Any = None, arrows: Any = None, ax:
       The axes.
 
     Example:
-      >>> slow_line([[0.0, 0.0], [1.0, 0.0]], [-1, 1]).get_ylabel()
+      >>> slow_points_on_line([[0.0, 0.0], [1.0, 0.0]], [-1, 1]).get_ylabel()
       'PC 2'
     """
     ax = plt.subplots()[1] if ax is None else ax
@@ -144,7 +144,7 @@ def theta_eigenvalues(eigenvalues: Any, theta: Any, ax: Axes | None = None) -> A
     return ax
 
 
-def line_timescales(theta: Any, timescales: Any, length: float, line: Any = None, ax: Axes | None = None) -> Axes:
+def token_timescales(theta: Any, timescales: Any, length: float, line: Any = None, ax: Axes | None = None) -> Axes:
     """The three slowest timescales at slow points.
 
     Args:
@@ -158,7 +158,7 @@ def line_timescales(theta: Any, timescales: Any, length: float, line: Any = None
       The axes.
 
     Example:
-      >>> line_timescales([0.0], [[900.0, 20.0, 3.0]], 173).get_yscale()
+      >>> token_timescales([0.0], [[900.0, 20.0, 3.0]], 173).get_yscale()
       'log'
     """
     ax = plt.subplots()[1] if ax is None else ax
