@@ -31,6 +31,7 @@ from benchmarks import (  # noqa: E402
     networks,
     scaling,
     seed_runs,
+    sentiment_accuracy,
     sentiment_seeds,
     sides,
     sine_generator_seeds,
@@ -104,6 +105,27 @@ def _at_rest(key, network, hidden, n_candidates):
     zero, one = np.zeros(1), np.ones(1, int)
     found = FixedPoints(hidden[0, -1:], np.zeros((1, 6)), zero, zero, np.full(1, FIXED), one > 0, one, None)
     return jslds_seeds.jslds_mechanism.Points(found, one > 0)
+
+
+def test_sentiment_accuracy_writes_each_run_and_its_weights(tmp_path, capsys):
+    """A corpus in a file; a second call trains nothing and looks at nothing again."""
+    rows = "".join(
+        f"{word} film {number},{label}\n" for number in range(40) for word, label in (("fine", 1), ("dull", 0))
+    )
+    (tmp_path / "films.csv").write_text("text,label\n" + rows)
+    asked = ["--corpus", str(tmp_path / "films.csv"), "--cells", "vanilla", "--seeds", "1", "--n-epochs", "1"]
+    asked += ["--out", str(tmp_path), "--weights", str(tmp_path / "weights")]
+    sentiment_accuracy.main(asked)
+    run = json.loads((tmp_path / "films" / "vanilla_1.json").read_text())
+    assert run["training"]["n_reviews"]["train"] + run["training"]["n_reviews"]["test"] <= 80
+    assert run["bag_of_words"]["read"]["test"] == 1  # one word says it all
+    arrays, _ = io.load(tmp_path / "weights" / "films_bag_of_words.npz")
+    weights = dict(zip(arrays["vocabulary"], arrays["weights_whole"], strict=True))
+    assert weights["fine"] > 0 > weights["dull"]
+    written = (tmp_path / "films" / "vanilla_1.json").stat().st_mtime_ns
+    sentiment_accuracy.main(asked)
+    assert (tmp_path / "films" / "vanilla_1.json").stat().st_mtime_ns == written
+    assert json.loads((tmp_path / "films" / "table.json").read_text())["rows"][0]["epochs"] == 1
 
 
 def _untrained(folder):

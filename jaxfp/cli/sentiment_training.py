@@ -348,10 +348,8 @@ def train_on(
             leaves, losses, right, spent, cpu = keep(f"epoch-{number}", functools.partial(epoch, number, leaves))
             done.append({"loss": float(losses.mean()), "valid": right, "seconds": spent, "cpu_seconds": cpu})
             if right > max((each["valid"] for each in done[:-1]), default=-1.0):
-                best, best_epoch = (
-                    network._replace(params=jax.tree.unflatten(tree, map(jnp.asarray, leaves))[0]),
-                    number,
-                )
+                params, _ = jax.tree.unflatten(tree, map(jnp.asarray, leaves))
+                best, best_epoch = network._replace(params=params), number
             show(number + 1, done[-1])
             if number - best_epoch >= recipe.patience:
                 break
