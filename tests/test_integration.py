@@ -68,6 +68,18 @@ def test_modes_that_rotate_are_flagged_and_not_averaged_over():
     assert np.isnan(integration.cosines(found.right, np.ones(2))).tolist() == [True, False]
 
 
+def test_the_mode_that_adds_up_is_found_beside_one_that_grows():
+    """An unstable pair ahead of it, and a negative eigenvalue: neither is nearest to 1 among the real ones."""
+    turn = 1.1 * np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
+    jacobian = np.zeros((1, 4, 4))
+    jacobian[0, :2, :2], jacobian[0, 2, 2], jacobian[0, 3, 3] = turn, 0.98, -0.99
+    spectra = spectrum(jacobian)
+    found = integration.leading_modes(spectra, -np.ones(4), nearest_one=True)
+    assert found.eigenvalue.tolist() == pytest.approx([0.98])
+    np.testing.assert_allclose(found.right, [[0, 0, -1, 0]], atol=1e-12)
+    assert integration.leading_modes(spectra, np.ones(4)).oscillatory.all()
+
+
 def test_participation_ratio_counts_directions():
     """N directions of equal variance are n, whatever the basis; a line is 1; and shares add up to 1."""
     rng = np.random.default_rng(0)

@@ -96,12 +96,14 @@ def principal_components(states: Array) -> Components:
     return Components(origin, vectors[:, ::-1].T, variance, cumulative, ratio)
 
 
-def leading_modes(modes: Modes, readout: Array) -> Leading:
+def leading_modes(modes: Modes, readout: Array, *, nearest_one: bool = False) -> Leading:
     """The slowest mode of each point as a pair of real vectors, its sign given by the readout.
 
     Args:
       modes: `spectrum` of Jacobians (n_points, n_hidden, n_hidden), with vectors.
       readout: (n_hidden,), w.
+      nearest_one: False: the mode of the largest |lambda|. True: of the modes with a real lambda that with lambda
+        nearest to 1, which adds up even where something else grows or oscillates; where none is real, as False.
 
     Returns:
       Leading.
@@ -118,13 +120,17 @@ def leading_modes(modes: Modes, readout: Array) -> Leading:
     if modes.right is None or np.ndim(modes.right) != 3:
         raise ValueError("modes must be those of (n_points, n_hidden, n_hidden) Jacobians, with vectors.")
     readout = _vector("readout", readout, modes.right.shape[1])
-    eigenvalue = np.asarray(modes.eigenvalues)[:, 0]
+    eigenvalues = np.asarray(modes.eigenvalues)
+    away = np.where(eigenvalues.imag == 0, np.abs(eigenvalues - 1), np.inf)
+    chosen = away.argmin(1) if nearest_one else np.zeros(len(eigenvalues), int)  # the first where all are infinite
+    row = np.arange(len(eigenvalues))
+    eigenvalue, pointing, listening = eigenvalues[row, chosen], modes.right[row, :, chosen], modes.left[row, chosen]
     oscillatory = eigenvalue.imag != 0
     real = ~oscillatory[:, None]
-    right = np.where(real, modes.right[:, :, 0].real, np.nan)
-    left = np.where(real, modes.left[:, 0].real, np.nan)
+    right = np.where(real, pointing.real, np.nan)
+    left = np.where(real, listening.real, np.nan)
     sign = np.where(right @ readout < 0, -1.0, 1.0)[:, None]
-    seen = (np.einsum("i,pi->p", readout, modes.right[:, :, 0])[:, None] * modes.left[:, 0]).real
+    seen = ((pointing @ readout)[:, None] * listening).real
     return Leading(eigenvalue, sign * right, sign * left, np.where(real, 1, 2) * seen, oscillatory)
 
 

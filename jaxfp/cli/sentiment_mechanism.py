@@ -236,6 +236,9 @@ def describe(
         on_tangent = np.abs(np.sum(slow.leading.right * slow.line.tangent[near], axis=1))
     with np.errstate(divide="ignore"):
         period = 1 / np.abs(slow.modes.frequency[:, 0])
+    adds_up = integration.leading_modes(slow.modes, weight, nearest_one=True)
+    with np.errstate(divide="ignore"):
+        keeps = 1 / np.abs(np.log(np.abs(adds_up.eigenvalue)))
     scales, central = slow.timescales, slow.central
     size = np.abs(slow.modes.eigenvalues)
     residual = slow.points.speed**2 / n_hidden
@@ -273,6 +276,11 @@ def describe(
             "length_with_what_texts_reach": slow.line.length,
             "theta_of_slow_points": [float(slow.theta.min()), float(slow.theta.max())],
             "largest_curvature": float(slow.line.curvature.max()) if len(slow.line.hidden) else None,
+        },
+        "real_mode_nearest_one": {
+            "eigenvalue": _median(adds_up.eigenvalue.real[slow.central]),
+            "timescale": _median(keeps[slow.central]),
+            "on_line": _median(integration.cosines(adds_up.right, direction)[slow.central]),
         },
         "right_on_line": {
             "median": _median(on_line),

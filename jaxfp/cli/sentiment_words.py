@@ -104,12 +104,16 @@ def word_valences(
     others = slow.modes.left[middle][1:]
     others = np.concatenate([others.real, others.imag[np.abs(others.imag).max(1) > 0]])
     others = others[np.isfinite(others).all(1)]
+    adds_up = integration.leading_modes(slow.modes, np.asarray(network.params.readout[0], np.float64), nearest_one=True)
+    near = np.flatnonzero(slow.central & ~np.isnan(adds_up.left[:, 0]))
+    nearest = integration.valences(adds_up.left[near], slow.input_jacobian[near], embedding)[:, rows]
     return mean, {
         "of": "the slowest pair, as read out" if pair else "the slowest mode",
         "n_words": len(rows),
         "min_count": MIN_COUNT,
         "pearson": _correlation(mean[rows], weights),
         "spearman": rank_correlation(mean[rows], weights),
+        "pearson_of_real_mode_nearest_one": _correlation(nearest.mean(0), weights) if len(near) else None,
         "pearson_polar": _correlation(*(x[np.concatenate([kinds["positive"], kinds["negative"], kinds["neutral"]])]
                                         for x in (mean, words.weights))),
         "means": means,
