@@ -170,12 +170,14 @@ def as_network(cell: str, arrays: Mapping[str, Any]) -> Network:
     needed = {"embedding", "w_out", "b_out", "hidden0", "vocabulary"}
     if not needed <= set(arrays):
         raise ValueError(f"a sentiment network needs {sorted(needed)}, got {sorted(arrays)}.")
-    n_embedding = np.shape(arrays["embedding"])[-1]
-    n_units = len(arrays["hidden0"]) // (2 if cell == "lstm" else 1)
-    vocabulary = tuple(map(str, arrays["vocabulary"]))
-    recipe = Recipe(cell, n_units, n_embedding)
-    start = init_network(0, recipe, vocabulary)
-    wanted = {name: array.shape for name, array in as_arrays(start).items()}
+    arguments.check_array("embedding", arrays["embedding"], "(n_words, n_embedding)", (2,))
+    arguments.check_array("hidden0", arrays["hidden0"], "(n_hidden,)", (1,))
+    (n_words, n_embedding), (n_hidden,) = arrays["embedding"].shape, arrays["hidden0"].shape
+    n_units = n_hidden // 2 if cell == "lstm" else n_hidden
+    step_fn, start = classifier.build_cell(jax.random.key(0), cell, n_embedding, n_units)
+    wanted = {name: array.shape for name, array in traverse_util.flatten_dict({"cell": start}, sep=".").items()}
+    wanted |= {"embedding": (n_words, n_embedding), "hidden0": (n_hidden,), "vocabulary": (n_words,)}
+    wanted |= {"w_out": (n_hidden,), "b_out": ()}
     got = {name: np.shape(array) for name, array in arrays.items()}
     if wanted != got:
         name = next(name for name in sorted(wanted | got) if wanted.get(name) != got.get(name))
@@ -184,7 +186,7 @@ def as_network(cell: str, arrays: Mapping[str, Any]) -> Network:
     nested = traverse_util.unflatten_dict(weights, sep=".")
     readout = (weights["w_out"], weights["b_out"])
     params = classifier.ClassifierParams(weights["embedding"], nested["cell"], readout, weights["hidden0"])
-    return Network(start.step_fn, params, vocabulary)
+    return Network(step_fn, params, tuple(map(str, arrays["vocabulary"])))
 
 
 def encode(recipe: Recipe, vocabulary: tuple[str, ...], reviews: sentiment.Reviews) -> sentiment.Texts:
