@@ -271,7 +271,7 @@ def test_a_helix_is_not_closed(pitch):
     """Laps a thousandth apart are told apart from a ring."""
     angle = np.linspace(-9, 9, 150)
     states = np.stack([np.cos(angle), np.sin(angle), pitch * angle / (2 * np.pi)], 1)
-    line = jaxfp.trace_line(helix, np.float64(pitch), states, kind="flow", max_samples=60, n_points=5)
+    line = jaxfp.trace_line(helix, np.float64(pitch), states, kind="flow", step=0.1, max_samples=80, n_points=5)
     assert not line.closed
     lap = np.hypot(1, pitch / (2 * np.pi))
     z = line.hidden[[0, -1], 2] * 2 * np.pi / pitch
