@@ -1,5 +1,6 @@
 """Every script in benchmarks/ runs at toy size and resumes; what a side is told to have found is true."""
 
+import argparse
 import dataclasses
 import json
 import pathlib
@@ -33,6 +34,7 @@ from benchmarks import (  # noqa: E402
     scaling,
     seed_runs,
     sentiment_accuracy,
+    sentiment_seeds,
     sides,
     sine_generator_seeds,
     sweeps,
@@ -221,6 +223,29 @@ def test_what_is_met_is_counted_from_the_rows():
     assert seed_runs.met([], {"y": lambda r: r["y"]}) == {"y": {"run": 0, "met": 0}}
 
 
+def test_sentiment_seeds_say_which_weights_are_not_there(tmp_path, capsys):
+    """A network without weights stands in the table as not run; a second call repeats nothing; all are counted."""
+    arguments = argparse.Namespace(out=tmp_path, cells=["gru"], seeds=[0, 1], run=None, judge=False)
+    ran = []
+
+    def one_run(cell, seed):
+        ran.append((cell, seed))
+        if seed == 1:
+            raise FileNotFoundError(seed)
+        accuracy = {"network": 0.8765, "bag_of_words": 0.87}
+        return {"accuracy": accuracy, "met": {name: True for name in sentiment_seeds.STATISTICS}}
+
+    for _ in range(2):
+        sentiment_seeds.tabulate(arguments, "imdb", one_run)
+    assert ran == [("gru", 0), ("gru", 1), ("gru", 1)]
+    table = json.loads((tmp_path / "imdb" / "table.json").read_text())
+    assert [row.get("not_run", False) for row in table["rows"]] == [False, True]
+    assert set(map(str, table["met"]["gru"].values())) == {"{'run': 1, 'met': 1}"}
+    said = table["accuracy_in_percent"]
+    assert said["ours"] == {"gru": [87.65], "bag_of_words": 87.0}
+    assert said["paper"]["gru"] == 86.86
+
+
 def test_jslds_speed_times_both_updates(tmp_path, capsys):
     """A ratio of two times that were taken, beside the number of products."""
     jslds_speed.main(["--cases", "tanh:4:2", "--turns", "2", "--updates", "1", "--out", str(tmp_path / "speed.json")])
@@ -267,6 +292,8 @@ def test_help_lists_every_script(capsys):
         (jslds_context_seeds, "jslds_context_seeds", 5),
         (jslds_post_hoc, "jslds_post_hoc", 5),
         (lfads_seeds, "lfads_seeds", 5),
+        (sentiment_seeds, "sentiment_seeds/rotten_tomatoes", 12),
+        (sentiment_seeds, "sentiment_seeds/imdb", 12),
     ],
 )
 def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):
@@ -284,7 +311,7 @@ def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):
     for name, row in ran.items():
         said = json.loads((folder / f"{name}.json").read_text())
         assert all(seed_runs.at(said, column) == [value] for column, value in row.items())
-    if script is flip_flop_seeds:
+    if script in (flip_flop_seeds, sentiment_seeds):
         for cell, counts in table["met"].items():
             assert counts == seed_runs.met([row for row in rows if row["cell"] == cell], script.STATISTICS)
     else:

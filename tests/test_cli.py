@@ -73,6 +73,10 @@ def test_module_helps():
         ("sine-generator", ["--out", "--train", "--seed", "--duration", "fixed_points.npz", "report.json", "example:"]),
         ("jslds", ["--out", "--train", "--seed", "--trials", "fixed_points.npz", "report.json", "example:"]),
         ("lfads", ["--out", "--train", "--seed", "--data", "--trials", "inferred.npz", "report.json", "example:"]),
+        (
+            "sentiment",
+            ["--out", "--train", "--seed", "--cell", "--data", "fixed_points.npz", "report.json", "example:"],
+        ),
         ("moving-average", ["--out", "--train", "--seed", "--states", "fixed_points.npz", "report.json", "example:"]),
     ],
 )
@@ -91,7 +95,7 @@ def test_commands_help(capsys, monkeypatch, command, needed):
 def test_examples_in_help_are_commands(capsys):
     """What the help shows is parsed as shown."""
     parsed = []
-    for command in ("flip-flop", "sine-generator", "moving-average", "jslds", "lfads", "find"):
+    for command in ("flip-flop", "sine-generator", "moving-average", "jslds", "lfads", "sentiment", "find"):
         text = helped(capsys, command).replace("\\\n", " ")
         for line in re.findall(r"python -m jaxfp (.*)", text[text.index("example") :]):
             parsed.append(re.split(r"\s{4,}take", line)[0].split())

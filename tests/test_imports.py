@@ -28,10 +28,11 @@ analysis.linearization analysis.modes analysis.completeness analysis.implicit an
 analysis.arrivals analysis.topology analysis.responses
 analysis.stability analysis.tracking analysis.branches analysis.following analysis.continuation
 analysis.cycles analysis.limit_cycles analysis.slow_spaces analysis.curves analysis.drift analysis.lines
-analysis.manifolds analysis.coordinates analysis.sheets analysis.switching
+analysis.manifolds analysis.coordinates analysis.sheets analysis.switching analysis.integration
 completion pipeline ensemble jslds
 jaxfp
 plotting.points plotting.planes plotting.tasks plotting.topology plotting.jslds plotting.lfads plotting.manifolds
+plotting.sentiment
 plotting.__init__
 cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
@@ -39,6 +40,7 @@ cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.jslds_training cli.jslds_mechanism
 cli.jslds_context cli.jslds_context_mechanism cli.jslds_context_report cli.jslds cli.sentiment_training
 cli.lfads_training cli.lfads
+cli.sentiment_mechanism cli.sentiment_controls cli.sentiment_words cli.sentiment_findings cli.sentiment
 cli.toys cli.find cli.__init__ __main__
 """
 ORDER = WRITTEN.split()

@@ -136,6 +136,8 @@ def find_zeros(field: Field, drift_at: Callable[[float], Drift], samples: Drift,
             found.append(_polished(field, _pick(samples, (a + 1) % len(samples.value)), whole))
             continue
         low, high = samples.arc_length[[a, b]]
+        if drift_at(low).value * drift_at(high).value > 0:  # no line there: what is found depends on where from
+            continue
         root = optimize.brentq(lambda s: drift_at(s).value, low, high, xtol=1e-12 * whole)
         found.append(_polished(field, drift_at(root), high - low))
     if not closed and len(significant):

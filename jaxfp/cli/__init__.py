@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         jslds,
         lfads,
         moving_average,
+        sentiment,
         sine_generator,
         toys,
     )  # these import JAX, which reads what the line above sets
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (flip_flop, sine_generator, moving_average, jslds, lfads, toys, find):
+    for module in (flip_flop, sine_generator, moving_average, jslds, lfads, sentiment, toys, find):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

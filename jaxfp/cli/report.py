@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxfp import dynamics, io, pipeline, plotting
-from jaxfp.analysis import completeness, linearization, modes
+from jaxfp.analysis import completeness, integration, linearization, modes
 from jaxfp.cli import proofs
 from jaxfp.proof import certificates
 from jaxfp.types import FIXED, SLOW, Array, FixedPoints, Kind, Params, StepFn
@@ -339,6 +339,34 @@ def save_figure(path: pathlib.Path, draw: Callable[[Any], Any], **axes: Any) -> 
     return path
 
 
+def save_panels(path: pathlib.Path, drawings: Sequence[Drawing], n_columns: int = 4) -> pathlib.Path:
+    """Several drawings side by side in one figure.
+
+    Args:
+      path: PNG to write.
+      drawings: row by row.
+      n_columns: how many stand beside each other.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if the file cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> panel = Drawing("line.png", lambda ax: ax.plot([0, 1]))
+      >>> save_panels(pathlib.Path(tempfile.mkdtemp(), "both.png"), [panel, panel]).name
+      'both.png'
+    """
+    n_rows = -(-len(drawings) // n_columns)
+    figure = Figure(figsize=(4.4 * n_columns, 3.8 * n_rows), layout="constrained")
+    for place, drawing in enumerate(drawings, start=1):
+        drawing.draw(figure.add_subplot(n_rows, n_columns, place, projection=drawing.projection))
+    io.write_whole(path, lambda file: figure.savefig(file, dpi=120, format="png"))
+    return path
+
+
 def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and first three principal directions.
 
@@ -352,10 +380,8 @@ def principal_directions(states: Any) -> tuple[np.ndarray, np.ndarray]:
       >>> principal_directions(np.eye(4))[1].shape
       (3, 4)
     """
-    states = np.asarray(states, np.float64)
-    origin = states.mean(0)
-    _, vectors = np.linalg.eigh((states - origin).T @ (states - origin))
-    return origin, vectors[:, ::-1][:, :3].T
+    found = integration.principal_components(states)
+    return found.origin, found.directions[:3]
 
 
 def stopwatch() -> Callable[[], float]:
