@@ -37,7 +37,10 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
             exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
     for name, value in settings.items():
         jax.config.update(name, value)
-    assert "The index sum is +1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "The index sum is +1" in said
+    assert "line of length 2.96: continuous within resolution" in said
+    assert "chain of 5 fixed points" in said
     assert np.bincount(namespace["modes"].n_unstable).tolist() == [8, 12, 6, 1]
     assert isinstance(namespace["stable"], jaxfp.FixedPoints)
     assert len(namespace["stable"].hidden) == 8
