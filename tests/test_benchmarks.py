@@ -290,6 +290,7 @@ def test_help_lists_every_script(capsys):
         (sine_generator_seeds, "sine_generator_seeds/n200", 5),
         (jslds_seeds, "jslds_seeds", 5),
         (jslds_context_seeds, "jslds_context_seeds", 5),
+        (jslds_context_seeds, "jslds_context_seeds/seen", 5),
         (jslds_post_hoc, "jslds_post_hoc", 5),
         (lfads_seeds, "lfads_seeds", 5),
         (sentiment_seeds, "sentiment_seeds/rotten_tomatoes", 12),
