@@ -100,7 +100,7 @@ def test_examples_in_help_are_commands(capsys):
         for line in re.findall(r"python -m jaxfp (.*)", text[text.index("example") :]):
             parsed.append(re.split(r"\s{4,}take", line)[0].split())
             helped(capsys, *parsed[-1])
-    assert len(parsed) == 8
+    assert len(parsed) == 9
 
 
 # The main job
