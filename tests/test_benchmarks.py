@@ -293,6 +293,9 @@ def test_help_lists_every_script(capsys):
         (jslds_context_seeds, "jslds_context_seeds/seen", 5),
         (jslds_post_hoc, "jslds_post_hoc", 5),
         (lfads_seeds, "lfads_seeds", 5),
+        (sentiment_accuracy, "sentiment_accuracy/rotten_tomatoes", 15),
+        (sentiment_accuracy, "sentiment_accuracy/imdb", 12),
+        (sentiment_accuracy, "sentiment_accuracy/imdb_other_recipe", 12),
         (sentiment_seeds, "sentiment_seeds/rotten_tomatoes", 12),
         (sentiment_seeds, "sentiment_seeds/imdb", 12),
     ],
@@ -312,7 +315,7 @@ def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):
     for name, row in ran.items():
         said = json.loads((folder / f"{name}.json").read_text())
         assert all(seed_runs.at(said, column) == [value] for column, value in row.items())
-    if script in (flip_flop_seeds, sentiment_seeds):
+    if script in (flip_flop_seeds, sentiment_accuracy, sentiment_seeds):
         for cell, counts in table["met"].items():
             assert counts == seed_runs.met([row for row in rows if row["cell"] == cell], script.STATISTICS)
     else:
