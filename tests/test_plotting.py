@@ -306,6 +306,20 @@ CALLS = {
     "slow_line": lambda ax=None: plotting.slow_line(drifting_line(), (np.zeros(N), np.eye(2, N)), CUBE, ax),
     "line_drift": lambda ax=None: plotting.line_drift(drifting_line(), ax),
     "line_timescales": lambda ax=None: plotting.line_timescales(drifting_line(), ax),
+    "cumulative_variance": lambda ax=None: plotting.cumulative_variance({"trained": [0.9, 1.0]}, ax),
+    "text_states": lambda ax=None: plotting.text_states(np.eye(2), [0, 1], [1.0, 0.5], np.eye(2), [np.eye(2)], ax),
+    "slow_points_on_line": lambda ax=None: plotting.slow_points_on_line(
+        np.eye(2), [-1.0, 1.0], (np.eye(2), [-1.0, 1.0]), (np.eye(2), np.eye(2)), ax
+    ),
+    "theta_eigenvalues": lambda ax=None: plotting.theta_eigenvalues([[0.9, 0.1j]], [0.0], ax),
+    "token_timescales": lambda ax=None: plotting.token_timescales(
+        [0.0], [[100.0, 5.0, 4.0]], 20.0, ([-1.0, 1.0], [90.0, 110.0]), ax
+    ),
+    "valence_histograms": lambda ax=None: plotting.valence_histograms({"positive": [1.0], "neutral": [0.0]}, ax),
+    "alignment_histogram": lambda ax=None: plotting.alignment_histogram([0.9, np.nan], [0.1], ax),
+    "error_histogram": lambda ax=None: plotting.error_histogram([0.1, 0.2], 0.4, ax),
+    "error_growth": lambda ax=None: plotting.error_growth([1, 2], {"linear": [0.1, 0.3]}, ax),
+    "modifier_shares": lambda ax=None: plotting.modifier_shares({"negators": {"not": -0.5}}, (-0.1, 0.1), ax),
     "phase_plane": plane,
     "saddle_node": node_and_saddle,
     "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
