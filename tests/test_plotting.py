@@ -320,6 +320,11 @@ CALLS = {
     "error_histogram": lambda ax=None: plotting.error_histogram([0.1, 0.2], 0.4, ax),
     "error_growth": lambda ax=None: plotting.error_growth([1, 2], {"linear": [0.1, 0.3]}, ax),
     "modifier_shares": lambda ax=None: plotting.modifier_shares({"negators": {"not": -0.5}}, (-0.1, 0.1), ax),
+    "spike_rates": lambda ax=None: plotting.spike_rates(np.eye(3), np.ones((3, 3)), np.ones((3, 3)), None, ax),
+    "factor_traces": lambda ax=None: plotting.factor_traces(np.eye(3), np.eye(3), ax),
+    "true_against_inferred": lambda ax=None: plotting.true_against_inferred(
+        np.arange(5.0), -np.arange(5.0), "input", ax
+    ),
     "phase_plane": plane,
     "saddle_node": node_and_saddle,
     "timescales": lambda ax=None: plotting.timescales({"gru": [[100.0, 50.0], [90.0, 40.0]]}, ax),
