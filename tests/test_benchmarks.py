@@ -294,7 +294,7 @@ def test_help_lists_every_script(capsys):
         (jslds_post_hoc, "jslds_post_hoc", 5),
         (lfads_seeds, "lfads_seeds", 5),
         (sentiment_accuracy, "sentiment_accuracy/rotten_tomatoes", 15),
-        (sentiment_accuracy, "sentiment_accuracy/imdb", 12),
+        (sentiment_accuracy, "sentiment_accuracy/imdb", 15),
         (sentiment_accuracy, "sentiment_accuracy/imdb_other_recipe", 12),
         (sentiment_seeds, "sentiment_seeds/rotten_tomatoes", 12),
         (sentiment_seeds, "sentiment_seeds/imdb", 12),

@@ -100,7 +100,7 @@ def test_an_interrupt_ends_all_threads(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(side_by_side, "_called", interrupted)
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def stubborn():
         for _ in range(3):
@@ -111,12 +111,12 @@ def test_an_interrupt_ends_all_threads(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         side_by_side.run([lambda: shifted(np.float64(0), 1.0), stubborn])
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # one of those may have ended by itself
 
 
 def test_an_interrupt_while_a_call_comes_in_loses_nobody():
     """Ctrl-C that takes effect between the arrival of a call and its being noted: its thread ends all the same."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def interrupting():
         time.sleep(0.2)  # until the main thread waits: it sees the signal once it has been given what it waits for
@@ -125,7 +125,7 @@ def test_an_interrupt_while_a_call_comes_in_loses_nobody():
 
     with pytest.raises(KeyboardInterrupt):
         side_by_side.run([interrupting, lambda: shifted(np.float64(0), 1.0)])
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # one of those may have ended by itself
 
 
 def test_outside_nothing_is_different():
