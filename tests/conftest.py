@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pathlib
+import re
 import tempfile
 
 import jax
@@ -33,6 +34,27 @@ def pytest_configure(config):
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", store.name)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+# Where hundreds of programs are compiled to be run once, at toy size. What is searched, proved and linearized, in all
+# other files, is compiled as for users.
+PLUMBING = re.compile(
+    r"test_(\w+_job|docstrings|notebooks|cli|benchmarks|readme|plotting|jslds\w*|lfads|classifier|sentiment\w*|force|train"
+    r"|malformed|synthetic\w*|checkpoints)$"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_for_one_run(request):
+    """XLA's optimizer is most of the time that these tests take: off, here and in the processes that they start."""
+    if not PLUMBING.search(request.module.__name__):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", autouse=True)
