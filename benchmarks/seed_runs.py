@@ -3,7 +3,7 @@
 import argparse
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,34 @@ def met(rows: Sequence[dict[str, Any]], statistics: Statistics) -> dict[str, dic
     return counts
 
 
+def mean_and_sd(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of each number over the runs.
+
+    Args:
+      rows: of a table.
+
+    Returns:
+      By name, "a.b" for b of a: "mean", "sd" (of a sample: n - 1) and "n". What is no number in every run is left out.
+    """
+    ran = [dict(_numbers(row)) for row in rows if "not_run" not in row and "failed" not in row]
+    names = [name for name in (ran[0] if ran else ()) if all(name in row for row in ran) and name != "seed"]
+    columns = {name: [row[name] for row in ran] for name in names}
+    return {
+        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "n": len(values)}
+        for name, values in columns.items()
+        if len(values) > 1
+    }
+
+
+def _numbers(said: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in something JSON-like, by their names; lists aside."""
+    if isinstance(said, dict):
+        for key, value in said.items():
+            yield from _numbers(value, f"{name}.{key}" if name else key)
+    elif isinstance(said, (int, float)) and not isinstance(said, bool):
+        yield name, float(said)
+
+
 def run_all(
     arguments: argparse.Namespace,
     one_run: Callable[..., dict[str, Any]],
@@ -85,7 +113,7 @@ def run_all(
     statistics: Statistics,
     cells: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
-    """Run what is missing and asked for, then put all seeds into table.json, with how many meet what.
+    """Run what is missing and asked for, then put all seeds into table.json, with how many meet what, means and sd.
 
     Args:
       arguments: with seeds, run and out.
@@ -109,7 +137,10 @@ def run_all(
     if cells is not None:
         counts = {cell: met([row for row in rows if row["cell"] == cell], statistics) for cell in cells}
     print(json.dumps(counts), flush=True)
-    io.save_json(arguments.out / "table.json", {"rows": rows, "met": counts})
+    moments: dict[str, Any] = mean_and_sd(rows)
+    if cells is not None:
+        moments = {cell: mean_and_sd([row for row in rows if row["cell"] == cell]) for cell in cells}
+    io.save_json(arguments.out / "table.json", {"rows": rows, "met": counts, "mean_and_sd": moments})
 
 
 def at(said: Any, name: str) -> list[Any]:

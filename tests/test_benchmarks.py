@@ -320,6 +320,22 @@ def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):
             assert counts == seed_runs.met([row for row in rows if row["cell"] == cell], script.STATISTICS)
     else:
         assert table["met"] == seed_runs.met(rows, script.STATISTICS)
+    if script in (jslds_seeds, jslds_context_seeds, jslds_post_hoc, lfads_seeds):
+        assert table["mean_and_sd"] == seed_runs.mean_and_sd(rows)
+
+
+def test_means_are_over_the_runs_that_there_are():
+    """Of numbers alone, each run once; what one run lacks has no mean."""
+    rows = [
+        {"seed": 0, "a": 1.0, "b": {"c": 2, "d": True, "e": 1.0}, "f": [1.0]},
+        {"seed": 1, "not_run": True},
+        {"seed": 2, "a": 3.0, "b": {"c": 4, "d": True}, "f": [1.0]},
+    ]
+    assert seed_runs.mean_and_sd(rows) == {
+        "a": {"mean": 2.0, "sd": 2**0.5, "n": 2},
+        "b.c": {"mean": 3.0, "sd": 2**0.5, "n": 2},
+    }
+    assert seed_runs.mean_and_sd(rows[:2]) == {}
 
 
 def test_committed_flip_flops_are_cubes():
