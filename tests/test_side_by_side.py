@@ -2,6 +2,7 @@
 
 import _thread
 import functools
+import signal
 import threading
 import time
 
@@ -114,6 +115,15 @@ def test_an_interrupt_ends_all_threads(monkeypatch):
     assert set(threading.enumerate()) <= before  # one of those may have ended by itself
 
 
+@pytest.fixture
+def _ctrl_c():
+    """SIGINT is Ctrl-C: a job in the background of a shell ignores it, and then `interrupt_main` does nothing."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_an_interrupt_while_a_call_comes_in_loses_nobody():
     """Ctrl-C that takes effect between the arrival of a call and its being noted: its thread ends all the same."""
     before = set(threading.enumerate())
