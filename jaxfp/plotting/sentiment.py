@@ -68,8 +68,9 @@ def text_states(
         ax.plot(*np.asarray(path).T, color="0.35", lw=0.7, alpha=0.8)
     if points is not None:
         ax.scatter(np.asarray(points)[:, 0], np.asarray(points)[:, 1], s=4, lw=0, color="black", label="slow points")
-    center, reach = states.mean(0), 0.45 * np.ptp(states, axis=0).max()
-    ends = center + np.outer((-1, 1), reach * readout / max(np.linalg.norm(readout), 1e-12))
+    # from edge to edge: an arrow whose tip is outside the axes is not drawn at all
+    reach = 0.45 * (np.ptp(states, axis=0) / np.maximum(np.abs(readout), 1e-12)).min()
+    ends = (states.max(0) + states.min(0)) / 2 + np.outer((-1, 1), reach * readout)
     ax.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "lw": 1.4, "color": INDEX_COLORS[0]})
     ax.plot([], [], color=INDEX_COLORS[0], lw=1.4, label="readout")
     ax.set(xlabel="PC 1", ylabel="PC 2", title="Last states of texts")
