@@ -49,7 +49,7 @@ class Recipe:
     cell: equations.CellKind = "gru"
     n_units: int = 32
     strengths: jslds.Strengths = dataclasses.field(default_factory=jslds.Strengths)
-    noise: float = 0.1
+    noise: float = 0.15
     noise_left: float = 1.0
     sparse_fraction: float = 0.25
     sparse_keep: float = 0.15

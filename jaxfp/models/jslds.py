@@ -263,8 +263,10 @@ def static_inputs(model: Jslds, inputs: Any) -> jax.Array:
     n_inputs = inputs.shape[-1]
     if not all(0 <= line < n_inputs for line in model.static_lines):
         raise ValueError(f"static_lines must be lines of {n_inputs} inputs, got {model.static_lines}.")
-    kept = jnp.isin(jnp.arange(n_inputs), jnp.asarray(model.static_lines, int))
-    return jnp.where(jnp.broadcast_to(kept, inputs.shape), inputs, jnp.zeros((), inputs.dtype))
+    static = jnp.zeros_like(inputs)
+    for line in model.static_lines:
+        static = static.at[..., line].set(inputs[..., line])
+    return static
 
 
 def expand(
@@ -327,17 +329,18 @@ def roll_out(model: Jslds, params: JsldsParams, inputs: Any, noise: Any = None, 
 
     def step(carry: tuple[jax.Array, jax.Array], now: Any) -> tuple[tuple[jax.Array, jax.Array], Rollout]:
         hidden, switching = carry
-        u, u_static, blur, point = now
+        u, blur, point = now
         if point is None:
             point = model.expand_fn(params.expansion, switching)
         hidden = arguments.step(model.step_fn, params.cell, hidden, u)
-        image, linear = expand(model.step_fn, params.cell, point, u_static, switching, u)
+        # u* is made here, not scanned over: without static lines the compiler then sees that W_in u* is 0
+        image, linear = expand(model.step_fn, params.cell, point, static_inputs(model, u), switching, u)
         switching = point + linear
         if blur is not None:
             hidden, switching = hidden + blur, switching + blur
         return (hidden, switching), Rollout(hidden, switching, point, image)
 
-    return jax.lax.scan(step, (start, start), (inputs, static_inputs(model, inputs), noise, expansion))[1]
+    return jax.lax.scan(step, (start, start), (inputs, noise, expansion))[1]
 
 
 def loss_terms(
