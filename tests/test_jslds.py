@@ -10,7 +10,7 @@ import pytest
 import systems
 
 import jaxfp
-from jaxfp.models import adapters, equations, jslds
+from jaxfp.models import adapters, equations, jslds, jslds_losses
 
 KEY = jax.random.key(0)
 N_HIDDEN, N_INPUTS, N_TIME, N_TRIALS = 6, 4, 7, 3
@@ -207,7 +207,7 @@ def test_gradients_of_both_regularisers_reach_both_networks(name, dtype):
 
     @jax.jit
     def term(params):
-        return getattr(jslds.loss_terms(model, params, inputs, targets, mean_square), name)
+        return getattr(jslds_losses.loss_terms(model, params, inputs, targets, mean_square), name)
 
     for part in ("cell", "expansion", "hidden0"):
         exact, reverse, differences = directional(term, params, part, dtype)
@@ -222,17 +222,17 @@ def test_the_network_alone_is_trained_when_nothing_else_counts(dtype):
     """J4: the loss is that of the plain network, its gradient, too, and the expansion network gets none."""
     model, params = network("gru", dtype)
     inputs, targets = trials(dtype)
-    alone = jslds.Strengths(1.0, 0.0, 0.0, 0.0)
+    alone = jslds_losses.Strengths(1.0, 0.0, 0.0, 0.0)
 
     def loss(params):
-        return jslds.total_loss(jslds.loss_terms(model, params, inputs, targets, mean_square), alone)
+        return jslds_losses.total_loss(jslds_losses.loss_terms(model, params, inputs, targets, mean_square), alone)
 
     def plain(params):
         states = jaxfp.simulate(model.step_fn, params.cell, params.hidden0, inputs)
         return mean_square(states @ params.readout[0].T + params.readout[1][None, None], targets)
 
     def of_the_library(params):
-        return jslds.network_loss(model, params, inputs, targets, mean_square)
+        return jslds_losses.network_loss(model, params, inputs, targets, mean_square)
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(params)
     wanted, wanted_gradient = jax.jit(jax.value_and_grad(plain))(params)
@@ -240,7 +240,7 @@ def test_the_network_alone_is_trained_when_nothing_else_counts(dtype):
     np.testing.assert_allclose(value, wanted, rtol=tolerance)
     np.testing.assert_allclose(jax.jit(of_the_library)(params), wanted, rtol=tolerance)
     assert alone.network_alone
-    assert not jslds.Strengths().network_alone
+    assert not jslds_losses.Strengths().network_alone
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient.expansion))
     for leaf, other in zip(jax.tree.leaves(gradient.cell), jax.tree.leaves(wanted_gradient.cell), strict=True):
         np.testing.assert_allclose(leaf, other, atol=tolerance)
@@ -251,16 +251,16 @@ def test_each_strength_counts_its_own_term():
     """Ramp and all; the terms are means, but for the squares of the weights."""
     model, params = network()
     inputs, targets = trials()
-    terms = jslds.loss_terms(model, params, inputs, targets, mean_square)
+    terms = jslds_losses.loss_terms(model, params, inputs, targets, mean_square)
     both = jax.vmap(functools.partial(jslds.roll_out, model, params))(inputs)
     np.testing.assert_allclose(terms.expansion, np.mean((both.expansion - both.image) ** 2), rtol=1e-6)
     np.testing.assert_allclose(terms.approximation, np.mean((both.switching - both.hidden) ** 2), rtol=1e-6)
     said = both.switching @ params.readout[0].T + params.readout[1][None, None]
     np.testing.assert_allclose(terms.jslds, np.mean((said - targets) ** 2), rtol=1e-6)
     np.testing.assert_allclose(terms.l2, sum(np.sum(np.square(x)) for x in jax.tree.leaves(params)), rtol=1e-6)
-    fives = jslds.LossTerms(1.0, 10.0, 100.0, 1000.0, 10000.0)
-    assert jslds.total_loss(fives, jslds.Strengths(1, 2, 3, 4, 5)) == 1 + 20 + 300 + 4000 + 50000
-    assert jslds.total_loss(fives, jslds.Strengths(1, 2, 3, 4, 5), ramp=0.0) == 1 + 20 + 50000
+    fives = jslds_losses.LossTerms(1.0, 10.0, 100.0, 1000.0, 10000.0)
+    assert jslds_losses.total_loss(fives, jslds_losses.Strengths(1, 2, 3, 4, 5)) == 1 + 20 + 300 + 4000 + 50000
+    assert jslds_losses.total_loss(fives, jslds_losses.Strengths(1, 2, 3, 4, 5), ramp=0.0) == 1 + 20 + 50000
 
 
 def test_an_lstm_is_read_from_its_h_alone():
@@ -283,7 +283,7 @@ def test_wrong_arguments_are_refused_by_name():
     with pytest.raises(ValueError, match="static_lines must be lines of 4 inputs"):
         jslds.static_inputs(dataclasses.replace(model, static_lines=(4,)), inputs)
     with pytest.raises(ValueError, match="lam_e must be a finite number"):
-        jslds.Strengths(lam_e=-1.0)
+        jslds_losses.Strengths(lam_e=-1.0)
     with pytest.raises(ValueError, match="n_hidden must be a positive integer"):
         jslds.build_expansion(0)
     with pytest.raises(ValueError, match="n_units must be a positive integer"):

@@ -15,7 +15,7 @@ import pytest
 import jaxfp
 from jaxfp import cli, io
 from jaxfp.cli import jslds_mechanism, jslds_training
-from jaxfp.models import jslds, train
+from jaxfp.models import jslds_losses, train
 from jaxfp.tasks import three_bit_memory
 from jaxfp.types import FIXED, FixedPoints
 
@@ -174,7 +174,7 @@ def test_the_ramp_begins_at_zero_and_grows_with_the_updates():
 
     at = [float(at_update(update)[0]) for update in (0.0, 5.0, 10.0, 15.0)]
     # The terms that are reported are those of the loss.
-    assert float(jslds.total_loss(at_update(15.0)[1], recipe.strengths)) == pytest.approx(at[3])
+    assert float(jslds_losses.total_loss(at_update(15.0)[1], recipe.strengths)) == pytest.approx(at[3])
     strengths = dataclasses.replace(recipe.strengths, lam_e=0.0, lam_a=0.0)
     task = jslds_training.loss_of(model, dataclasses.replace(recipe, strengths=strengths))
     assert at[0] == pytest.approx(
@@ -208,7 +208,7 @@ def test_two_seeds_in_one_program_are_trained_as_each_alone(trained_alone):
     assert together[1][1]["final_loss"] == pytest.approx(said["final_loss"], rel=1e-4)
     assert np.abs(together[0][0]["w_rec"] - arrays["w_rec"]).max() > 0.1
     # All terms are told, of each.
-    assert set(said["final_terms"]) == set(jslds.LossTerms._fields)
+    assert set(said["final_terms"]) == set(jslds_losses.LossTerms._fields)
     assert together[1][1]["final_terms"] == pytest.approx(said["final_terms"], rel=1e-4)
 
 
@@ -216,12 +216,12 @@ def test_the_papers_recipe_is_its_released_code():
     """Learning rate 0.02 * 0.9999^n, Adam's epsilon 0.1, all terms at full strength from the first update on."""
     paper = jslds_training.PAPER
     assert (paper.n_units, paper.batch_size, paper.n_steps, paper.clip) == (100, 256, 40_000, 10.0)
-    assert paper.strengths == jslds.Strengths(3.0, 1.0, 100.0, 10.0, 0.0)
+    assert paper.strengths == jslds_losses.Strengths(3.0, 1.0, 100.0, 10.0, 0.0)
     recipe = dataclasses.replace(paper, cell="tanh", n_units=2, batch_size=2)
     model, params = jslds_training.init_network(jax.random.key(0), recipe)
     start = jslds_training.Training(params, jnp.zeros(()))
     loss, terms = jslds_training.loss_of(model, recipe)(start, jax.random.key(1))
-    assert float(loss) == pytest.approx(float(jslds.total_loss(terms, recipe.strengths)))
+    assert float(loss) == pytest.approx(float(jslds_losses.total_loss(terms, recipe.strengths)))
     optimizer = jslds_training.optimizer_of(recipe)
     gradient, state = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.1), start), optimizer.init(start)
     with jax.numpy_dtype_promotion("standard"):
@@ -246,15 +246,17 @@ def test_without_either_term_the_linear_system_fails():
     @jax.jit
     @jax.vmap
     def trained(lam_e, lam_a):
-        strengths = jslds.Strengths(lam_e=lam_e, lam_a=lam_a)
+        strengths = jslds_losses.Strengths(lam_e=lam_e, lam_a=lam_a)
 
         def loss(params, key):
             batch = three_bit_memory.sample_batch(key, config, 16)
-            return jslds.total_loss(jslds.loss_terms(model, params, *batch, three_bit_memory.loss), strengths)
+            return jslds_losses.total_loss(
+                jslds_losses.loss_terms(model, params, *batch, three_bit_memory.loss), strengths
+            )
 
         end = train.train_steps(jax.random.key(1), loss, start, optimizer.init(start), optimizer, jnp.arange(N_UPDATES))
         batch = three_bit_memory.sample_batch(jax.random.key(2), config, 64)
-        return jslds.loss_terms(model, end.params, *batch, three_bit_memory.loss)
+        return jslds_losses.loss_terms(model, end.params, *batch, three_bit_memory.loss)
 
     terms = trained(jnp.array([100.0, 0.0, 100.0]), jnp.array([10.0, 10.0, 0.0]))
     assert terms.rnn[0] < 0.1

@@ -7,7 +7,7 @@ import optax
 import pytest
 import systems
 
-from jaxfp.models import adapters, equations, jslds, jslds_post_hoc
+from jaxfp.models import adapters, equations, jslds, jslds_losses, jslds_post_hoc
 
 KEY = jax.random.key(0)
 terms_of = jax.jit(jslds_post_hoc.post_hoc_terms, static_argnums=0)
@@ -71,7 +71,7 @@ def test_terms_are_those_of_the_co_trained_loss(given):
     inputs = inputs[192:]
     same = states_of(model.step_fn, cell, jnp.broadcast_to(hidden[:1, 0], (64, 6)), inputs)
     params = jslds.JsldsParams(cell, expansion, (jnp.ones((1, 6)), jnp.zeros(1)), hidden[0, 0])
-    wanted = jslds.loss_terms(model, params, inputs, jnp.zeros((64, 8, 1)), lambda said, target: jnp.mean(said))
+    wanted = jslds_losses.loss_terms(model, params, inputs, jnp.zeros((64, 8, 1)), lambda said, target: jnp.mean(said))
     terms = terms_of(model, cell, expansion, same, inputs)
     np.testing.assert_allclose(terms.approximation, wanted.approximation, rtol=1e-5)
     np.testing.assert_allclose(terms.expansion, wanted.expansion, rtol=1e-5)

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxfp.cli import jslds_training
 from jaxfp.cli.jslds_training import Network, Recipe, Training
-from jaxfp.models import adapters, equations, jslds, train
+from jaxfp.models import adapters, equations, jslds, jslds_losses, train
 from jaxfp.tasks import context_integration
 from jaxfp.tasks.context_integration import CONTEXT_LINES, ContextIntegrationConfig
 
@@ -28,7 +28,7 @@ N_INPUTS = 4
 RECIPE = Recipe(
     cell="tanh",
     n_units=64,
-    strengths=jslds.Strengths(lam_rnn=1.0, lam_jslds=1.0, lam_e=100.0, lam_a=50.0, l2=1e-5),
+    strengths=jslds_losses.Strengths(lam_rnn=1.0, lam_jslds=1.0, lam_e=100.0, lam_a=50.0, l2=1e-5),
     noise=0.1,
     noise_left=0.0,
     sparse_fraction=0.0,
@@ -125,7 +125,7 @@ def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
     """
     config = ContextIntegrationConfig()
 
-    def loss(training: Training, key: jax.Array) -> jax.Array | tuple[jax.Array, jslds.LossTerms]:
+    def loss(training: Training, key: jax.Array) -> jax.Array | tuple[jax.Array, jslds_losses.LossTerms]:
         key_trials, key_noise = jax.random.split(key)
         inputs, targets, _ = context_integration.sample_batch(key_trials, config, recipe.batch_size)
         shape = (recipe.batch_size, config.n_time, recipe.n_units)

@@ -21,7 +21,7 @@ import optax
 
 from jaxfp import io
 from jaxfp.cli import report
-from jaxfp.models import adapters, equations, jslds, train
+from jaxfp.models import adapters, equations, jslds, jslds_losses, train
 from jaxfp.tasks import three_bit_memory
 
 
@@ -48,7 +48,7 @@ class Recipe:
 
     cell: equations.CellKind = "gru"
     n_units: int = 32
-    strengths: jslds.Strengths = dataclasses.field(default_factory=jslds.Strengths)
+    strengths: jslds_losses.Strengths = dataclasses.field(default_factory=jslds_losses.Strengths)
     noise: float = 0.15
     noise_left: float = 1.0
     sparse_fraction: float = 0.25
@@ -63,7 +63,7 @@ class Recipe:
     n_steps: int = 4000
 
 
-ALONE = jslds.Strengths(lam_rnn=1.0, lam_jslds=0.0, lam_e=0.0, lam_a=0.0)
+ALONE = jslds_losses.Strengths(lam_rnn=1.0, lam_jslds=0.0, lam_e=0.0, lam_a=0.0)
 PLAIN = Recipe(noise=0.0, sparse_fraction=0.0)
 STANDARD = Recipe(strengths=ALONE, noise=0.0, sparse_fraction=0.0)
 STANDARD_WITH_NOISE = Recipe(strengths=ALONE)
@@ -276,7 +276,7 @@ def loss_of(model: jslds.Jslds, recipe: Recipe) -> train.LossFn:
     """
     config = three_bit_memory.ThreeBitMemoryConfig()
 
-    def loss(training: Training, key: jax.Array) -> jax.Array | tuple[jax.Array, jslds.LossTerms]:
+    def loss(training: Training, key: jax.Array) -> jax.Array | tuple[jax.Array, jslds_losses.LossTerms]:
         key_trials, key_noise = jax.random.split(key)
         batch = three_bit_memory.sample_batch(
             key_trials,
@@ -320,8 +320,8 @@ def sample_noise(key: jax.Array, recipe: Recipe, clock: jax.Array, shape: tuple[
 
 
 def loss_on(
-    model: jslds.Jslds, recipe: Recipe, training: Training, batch: Any, task_loss: jslds.TaskLoss, noise: Any
-) -> jax.Array | tuple[jax.Array, jslds.LossTerms]:
+    model: jslds.Jslds, recipe: Recipe, training: Training, batch: Any, task_loss: jslds_losses.TaskLoss, noise: Any
+) -> jax.Array | tuple[jax.Array, jslds_losses.LossTerms]:
     """The loss on a batch, at the strength that its terms have by now.
 
     Args:
@@ -345,11 +345,11 @@ def loss_on(
     """
     (inputs, targets), strengths = batch, recipe.strengths
     if strengths.network_alone:
-        return strengths.lam_rnn * jslds.network_loss(model, training.weights, inputs, targets, task_loss, noise)
+        return strengths.lam_rnn * jslds_losses.network_loss(model, training.weights, inputs, targets, task_loss, noise)
     n_ramp = recipe.ramp * recipe.n_steps
     ramp = jnp.minimum(jax.lax.stop_gradient(training.clock) / max(n_ramp, 1), 1.0) if n_ramp else 1.0
-    terms = jslds.loss_terms(model, training.weights, inputs, targets, task_loss, noise)
-    return jslds.total_loss(terms, strengths, ramp), terms
+    terms = jslds_losses.loss_terms(model, training.weights, inputs, targets, task_loss, noise)
+    return jslds_losses.total_loss(terms, strengths, ramp), terms
 
 
 @functools.lru_cache

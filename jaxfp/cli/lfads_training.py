@@ -17,7 +17,7 @@ import numpy as np
 from jaxfp import dynamics, io
 from jaxfp.analysis import linearization, switching
 from jaxfp.cli import report
-from jaxfp.models import jslds, lfads, lfads_losses
+from jaxfp.models import jslds, jslds_losses, lfads, lfads_losses
 from jaxfp.models.lfads import Inferred, Recipe
 from jaxfp.models.lfads_model import Lfads, LfadsConfig, LfadsParams
 from jaxfp.tasks import spiking_integrator
@@ -31,7 +31,7 @@ PAPER = Recipe(
     clip=10.0, batch_size=128, n_steps=20_000, kl_warm_up=(500, 1000),
 )  # fmt: skip
 PAPER_TRIALS = (18432, 2048)
-ALONE = jslds.Strengths(lam_rnn=1.0, lam_jslds=0.0, lam_e=0.0, lam_a=0.0, l2=2e-5)
+ALONE = jslds_losses.Strengths(lam_rnn=1.0, lam_jslds=0.0, lam_e=0.0, lam_a=0.0, l2=2e-5)
 
 
 class Spikes(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxfp import arguments, dynamics
-from jaxfp.models import jslds, train
+from jaxfp.models import jslds_losses, train
 from jaxfp.models.lfads_losses import loss_terms, total_loss
 from jaxfp.models.lfads_model import Lfads, LfadsConfig, LfadsParams, LfadsRollout, build_lfads, roll_out
 
@@ -37,7 +37,9 @@ class Recipe:
     """
 
     config: LfadsConfig = dataclasses.field(default_factory=LfadsConfig)
-    strengths: jslds.Strengths = dataclasses.field(default_factory=lambda: jslds.Strengths(lam_rnn=1.0, l2=2e-5))
+    strengths: jslds_losses.Strengths = dataclasses.field(
+        default_factory=lambda: jslds_losses.Strengths(lam_rnn=1.0, l2=2e-5)
+    )
     dropout: float = 0.02
     kl_least: float = 0.01
     kl_warm_up: tuple[int, int] = (250, 500)

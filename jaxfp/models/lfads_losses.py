@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxfp.models import jslds
+from jaxfp.models import jslds_losses
 from jaxfp.models.lfads_model import Lfads, LfadsConfig, LfadsParams, LfadsRollout, roll_out
 
 
@@ -175,7 +175,7 @@ def loss_terms(
     return terms_of(params, both, spikes, model.config)
 
 
-def total_loss(terms: LfadsTerms, strengths: jslds.Strengths, kl: float | jax.Array = 1.0) -> jax.Array:
+def total_loss(terms: LfadsTerms, strengths: jslds_losses.Strengths, kl: float | jax.Array = 1.0) -> jax.Array:
     """The loss that is minimised.
 
     Args:
@@ -187,7 +187,7 @@ def total_loss(terms: LfadsTerms, strengths: jslds.Strengths, kl: float | jax.Ar
       Scalar, nats a trial.
 
     Example:
-      >>> total_loss(LfadsTerms(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0), jslds.Strengths(3, 1, 100, 10, 0.5), 0.5)
+      >>> total_loss(LfadsTerms(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0), jslds_losses.Strengths(3, 1, 100, 10, 0.5), 0.5)
       115.5
     """
     likelihood = strengths.lam_rnn * terms.nll + strengths.lam_jslds * terms.switching_nll
