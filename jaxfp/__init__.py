@@ -12,10 +12,11 @@ __all__ = [
     "Validity", "alignment", "audit", "basins", "build_search", "certified_jacobian", "certify", "connections",
     "critical_amplitude", "dimension", "eigenvalue", "excludes", "find_cycles", "find_fixed_points",
     "find_fixed_points_ensemble", "find_limit_cycles", "fixed_point", "floquet_multipliers", "from_arrays",
-    "from_linen", "from_nnx", "gauss_newton_krylov", "gradient", "levenberg_marquardt", "linear_prediction",
-    "linearize", "lyapunov_exponents", "memory_graph", "newton_krylov", "non_normality", "project", "q", "residual",
-    "sample_candidates", "simulate", "spectrum", "speed", "sweep", "take", "taylor_terms", "tell_apart",
-    "to_networkx", "trace_line", "trace_plane", "transitions", "truncated_newton", "validity_radius",
+    "from_keras", "from_linen", "from_nnx", "from_torch", "gauss_newton_krylov", "gradient",
+    "levenberg_marquardt", "linear_prediction", "linearize", "lyapunov_exponents", "memory_graph",
+    "newton_krylov", "non_normality", "project", "q", "residual", "sample_candidates", "simulate", "spectrum",
+    "speed", "sweep", "take", "taylor_terms", "tell_apart", "to_networkx", "trace_line", "trace_plane",
+    "transitions", "truncated_newton", "validity_radius",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from jaxfp.ensemble import find_fixed_points_ensemble
     from jaxfp.models.adapters import from_arrays
     from jaxfp.models.flax_adapters import from_linen, from_nnx
+    from jaxfp.models.imported import from_keras, from_torch
     from jaxfp.pipeline import find_fixed_points
     from jaxfp.proof.certificates import (
         Certificates,
@@ -92,6 +94,7 @@ else:  # the same names, each imported when it is first asked for: who does not 
         "Prediction TaylorTerms Validity linear_prediction taylor_terms validity_radius": "analysis.validity",
         "q residual simulate speed": "dynamics", "find_fixed_points_ensemble": "ensemble",
         "from_arrays": "models.adapters", "from_linen from_nnx": "models.flax_adapters",
+        "from_keras from_torch": "models.imported",
         "find_fixed_points": "pipeline",
         "Certificates CertifiedJacobian certified_jacobian certify excludes tell_apart": "proof.certificates",
         "sample_candidates": "search.candidates", "take": "search.dedupe", "build_search": "search.engine",

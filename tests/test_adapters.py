@@ -19,6 +19,7 @@ LSTMS = (nnx.LSTMCell, nnx.OptimizedLSTMCell, nn.LSTMCell, nn.OptimizedLSTMCell)
 KINDS = {
     "tanh": {},
     "gru": {},
+    "gru_reset_before": {},
     "lstm": {},
     "ugrnn": {},
     "euler": {"alpha": 0.3, "form": "rate"},

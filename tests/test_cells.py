@@ -36,6 +36,9 @@ def numpy_step(name, arrays, h, u):
         rec = [product + arrays["b_rec"][i * N : (i + 1) * N] for i, product in enumerate(products)]
         r, z = sigmoid(blocks[0] + rec[0]), sigmoid(blocks[1] + rec[1])
         return (1 - z) * np.tanh(blocks[2] + r * rec[2]) + z * h
+    if name == "gru_reset_before":
+        r, z = (sigmoid(block + product) for block, product in zip(blocks[:2], products[:2], strict=True))
+        return (1 - z) * np.tanh(blocks[2] + arrays["w_rec"][2 * N :] @ (r * h)) + z * h
     if name == "lstm":
         i, f, g, o = (block + product for block, product in zip(blocks, products, strict=True))
         c = sigmoid(f) * h[N:] + sigmoid(i) * np.tanh(g)
@@ -179,7 +182,9 @@ def test_initial_weights_have_the_stated_scale():
     np.testing.assert_allclose(np.std(low_rank["m"]) / np.std(low_rank["n"]), 1.5, rtol=0.05)
 
 
-@pytest.mark.parametrize(("kind", "gate"), [("gru", 1), ("lstm", 1), ("ugrnn", 0), ("tanh", None)])
+@pytest.mark.parametrize(
+    ("kind", "gate"), [("gru", 1), ("gru_reset_before", 1), ("lstm", 1), ("ugrnn", 0), ("tanh", None)]
+)
 def test_initial_bias_is_one_on_the_gate_that_keeps(kind, gate):
     """Biases are 0, but 1 where a larger value keeps more of the old state."""
     b = np.asarray(jax.jit(lambda key: equations.init_arrays(key, kind, N, 0)["b"])(jax.random.key(0)))

@@ -17,9 +17,9 @@ MAX_LINES = 450
 WRITTEN = """
 types arguments archive io checkpoints compiling side_by_side program dynamics
 proof.interval proof.rules proof.enclosure proof.certificates proof.boxes
-models.equations models.cells models.adapters models.flax_adapters models.train models.force models.jslds
-models.jslds_losses models.jslds_post_hoc models.lfads_model models.lfads_losses models.lfads models.classifier
-models.bag_of_words
+models.equations models.cells models.adapters models.flax_adapters models.imported models.train models.force
+models.jslds models.jslds_losses models.jslds_post_hoc models.lfads_model models.lfads_losses models.lfads
+models.classifier models.bag_of_words
 tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.three_bit_memory
 tasks.context_integration tasks.spiking_integrator tasks.sentiment tasks.synthetic_reviews
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient

@@ -317,6 +317,25 @@ FUNCTIONS = {
         "alpha": (0.5, POSITIVE),
         "form": ("rate", but(WORD, "None") | {"0": 0}),
     },
+    "from_torch": {
+        "state_dict": ({"weight_hh_l0": np.eye(2)}, THINGS | {"array": np.eye(2), "others": {"w_rec": np.eye(2)},
+                       "two": {"a.weight_hh_l0": np.eye(2), "b.weight_hh_l0": np.eye(2)},
+                       "texts": {"weight_hh_l0": np.full((2, 2), "a")}, "None within": {"weight_hh_l0": None},
+                       "oblong": {"weight_hh_l0": np.zeros((2, 3))}, "NaN": {"weight_hh_l0": np.full((2, 2), np.nan)},
+                       "bias": {"weight_hh_l0": np.eye(2), "bias_ih_l0": np.zeros(3)},
+                       "unequal": {"weight_hh_l0": np.eye(2), "bias_ih_l0": np.zeros(3), "bias_hh_l0": np.zeros(2)}}),
+        "cell": ("tanh", THINGS | {"array": np.zeros(2), "GRU": "GRU", "": ""}),
+        "layer": (0, THINGS | {"array": np.zeros(2), "-1": -1, "1": 1, "half": 0.5}),
+        "prefix": (None, but(THINGS, "None") | {"array": np.zeros(2), "rnn": "rnn."}),
+    },
+    "from_keras": {
+        "weights": ([np.ones((1, 2)), np.eye(2)], THINGS | {"array": np.eye(2), "one": [np.eye(2)],
+                    "four": [np.eye(2)] * 4, "texts": [np.full((2, 2), "a")] * 2, "vectors": [np.ones(2)] * 2,
+                    "oblong": [np.ones((1, 2)), np.ones((3, 2))], "NaN": [np.full((2, 2), np.nan)] * 2,
+                    "bias": [np.ones((1, 2)), np.eye(2), np.zeros(3)], "None within": [None, np.eye(2)]}),
+        "cell": ("tanh", THINGS | {"array": np.zeros(2), "GRU": "GRU", "": ""}),
+        "reset_after": (None, {"True": True, "text": "yes"}),
+    },
     "from_nnx": {
         "cell": (CELL, THINGS | {"class": nnx.GRUCell, "linen": LINEN, "no cell": nnx.Linear(2, 2, rngs=nnx.Rngs(0))}),
         "n_inputs": (None, N_INPUTS),
@@ -429,6 +448,8 @@ CASES = [
 ]
 ALSO_CALLED = {  # what a message may call an argument: by what it lies in, or by what it does not fit
     "arrays": ("w_rec", "w_in", "b must"),
+    "state_dict": ("weight_hh", "bias_ih", "w_rec", "b must"),
+    "weights": ("kernel", "w_in", "bias must", "b must"),
     "candidates": ("hidden",),
     "hidden": ("displacements", "directions"),
     "hidden0": ("hidden",),

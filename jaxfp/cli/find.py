@@ -24,8 +24,9 @@ what WEIGHTS.npz holds: plain arrays, for N units and M inputs (write it with nu
   w_rec  (G*N, N)  recurrent weights; row i holds the weights ONTO unit i
   w_in   (G*N, M)  input weights; optional
   b      (G*N,)    biases; optional. A gru also has b_rec (3*N,)
-  G is 1 for tanh, relu, euler; 2 for ugrnn; 3 for gru; 4 for lstm. Gates are stacked
-  as in PyTorch: gru reset, update, candidate; lstm input, forget, cell, output.
+  G is 1 for tanh, relu, euler; 2 for ugrnn; 3 for gru and gru_reset_before (Keras's with
+  reset_after=False); 4 for lstm. Gates are stacked as in PyTorch: gru reset, update,
+  candidate; lstm input, forget, cell, output.
   PyTorch's weight_hh is w_rec, weight_ih is w_in, bias_ih + bias_hh is b (for a gru
   bias_ih is b, bias_hh is b_rec). Kernels of flax and Keras are the transpose.
   low_rank has m and n (N, R) in place of w_rec: W = m n^T / N.

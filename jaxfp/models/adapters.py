@@ -7,8 +7,8 @@ as a static argument traces once. The result has the dtype of `hidden`; inputs a
 `step_fn.bounded` is True only if the map at constant inputs is known to send a box into itself, and
 `step_fn.box(params, inputs)` is that box, which holds every fixed point. Why:
 
-  [-1, 1]^N               tanh: |tanh| < 1. gru, ugrnn, mgu, and euler in rate form with 0 < alpha <= 1: h' is a
-                          weighted mean of h and a tanh, both in [-1, 1].
+  [-1, 1]^N               tanh: |tanh| < 1. gru (either one), ugrnn, mgu, and euler in rate form with 0 < alpha <= 1: h'
+                          is a weighted mean of h and a tanh, both in [-1, 1].
   |x_i - d_i| <= r_i      euler in current form and low_rank, 0 < alpha <= 1, with d = W_in u + b, r_i = sum_j |W_ij|:
                           x' is a weighted mean of x and W tanh(x) + d, and |(W tanh x)_i| <= r_i.
   |h_i| <= 1,             lstm: h = o tanh(c') with 0 < o < 1. Let f_i be the forget gate at its largest preactivation
@@ -82,11 +82,11 @@ def from_arrays(
 
     The equations are in the docstring of `jaxfp.models.equations`. Row i of a matrix holds the weights onto unit i, the
     transpose of flax's and Keras's kernels. The G gates are stacked as in PyTorch: gru reset, update, candidate; lstm
-    input, forget, cell, output; and ugrnn update, candidate. PyTorch's own weights: `w_rec` is weight_hh, `w_in` is
-    weight_ih, and `b` is bias_ih + bias_hh; but for a gru `b` is bias_ih and `b_rec` is bias_hh.
+    input, forget, cell, output; and ugrnn update, candidate. `from_torch` and `from_keras` take what those libraries
+    keep.
 
     Args:
-      kind: "tanh", "relu", "euler", "gru", "lstm", "ugrnn" or "low_rank".
+      kind: "tanh", "relu", "euler", "gru", "gru_reset_before", "lstm", "ugrnn" or "low_rank".
       arrays: dict of floating arrays of N units, M inputs and G gates (1 if not said above):
         `w_rec` (G*N, N), but for low_rank `m` and `n` (N, R) with W = m n^T / N;
         `w_in` (G*N, M), optional: without it M = 0;

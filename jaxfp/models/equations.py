@@ -8,6 +8,7 @@ Each equation is written once, for one state h and one input u. With a = dt/tau 
   low_rank    current form with W = m n^T / N
   gru         r, z = sigmoid(W_r h + e_r + d_r), sigmoid(W_z h + e_z + d_z);  c = tanh(d_c + r * (W_c h + e_c));
               h' = (1 - z) c + z h
+  gru_reset_before  the same but for c = tanh(d_c + W_c (r * h))
   lstm        i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of W h + d;  c' = f c + i g;  h' = o tanh(c');  state (h, c)
   ugrnn       g, c = sigmoid(W_g h + d_g), tanh(W_c h + d_c);  h' = g h + (1 - g) c
 
@@ -28,10 +29,12 @@ from jaxfp import arguments
 from jaxfp.types import Array
 
 Arrays = Mapping[str, Array]
-CellKind = Literal["tanh", "relu", "euler", "gru", "lstm", "ugrnn", "low_rank"]
+CellKind = Literal["tanh", "relu", "euler", "gru", "gru_reset_before", "lstm", "ugrnn", "low_rank"]
 Form = Literal["rate", "current"]
 
-N_GATES = {"tanh": 1, "relu": 1, "euler": 1, "low_rank": 1, "gru": 3, "lstm": 4, "ugrnn": 2}
+N_GATES = {
+    "tanh": 1, "relu": 1, "euler": 1, "low_rank": 1, "gru": 3, "gru_reset_before": 3, "lstm": 4, "ugrnn": 2
+}  # fmt: skip
 
 
 def drive(arrays: Arrays, inputs: Any) -> jax.Array:
@@ -121,6 +124,30 @@ def gru(arrays: Arrays, hidden: Any, inputs: Any) -> jax.Array:
     return (1 - update) * candidate + update * hidden
 
 
+def gru_reset_before(arrays: Arrays, hidden: Any, inputs: Any) -> jax.Array:
+    """One step of the GRU whose reset gate acts before the recurrent product (Keras without reset_after).
+
+    Args:
+      arrays: of one network, floating; shapes as in the docstring of this module.
+      hidden: (N,), the state.
+      inputs: (M,), or None for no input term.
+
+    Returns:
+      (N,), the next state.
+
+    Example:
+      >>> gru_reset_before({"w_rec": jnp.zeros((3, 1)), "b": jnp.zeros(3)}, jnp.ones(1), None).tolist()
+      [0.5]
+
+    Source: Cho et al. (2014), arXiv:1406.1078.
+    """
+    reset_in, update_in, candidate_in = jnp.split(drive(arrays, inputs), 3)
+    reset_rec, update_rec, candidate_rec = jnp.split(arrays["w_rec"], 3)
+    update = jax.nn.sigmoid(update_in + update_rec @ hidden)
+    candidate = jnp.tanh(candidate_in + candidate_rec @ (jax.nn.sigmoid(reset_in + reset_rec @ hidden) * hidden))
+    return (1 - update) * candidate + update * hidden
+
+
 def lstm(arrays: Arrays, hidden: Any, inputs: Any) -> jax.Array:
     """One step of the LSTM on its concatenated state (h, c).
 
@@ -169,6 +196,7 @@ EQUATIONS: dict[str, Callable[[Arrays, Any, Any], jax.Array]] = {
     "tanh": vanilla,
     "relu": functools.partial(vanilla, activation=jax.nn.relu),
     "gru": gru,
+    "gru_reset_before": gru_reset_before,
     "lstm": lstm,
     "ugrnn": ugrnn,
 }
@@ -209,7 +237,7 @@ def init_arrays(
 
     Args:
       key: a jax.random.key.
-      kind: "tanh", "relu", "euler", "gru", "lstm", "ugrnn" or "low_rank".
+      kind: "tanh", "relu", "euler", "gru", "gru_reset_before", "lstm", "ugrnn" or "low_rank".
       n_hidden: number of units N. The state is (N,), of an lstm (2*N,).
       n_inputs: number of inputs M; 0 for an autonomous network.
       gain: scale of the recurrent weights.
@@ -246,7 +274,7 @@ def init_arrays(
         arrays["w_rec"] = gain / n_hidden**0.5 * jax.random.normal(key_rec, (n_rows, n_hidden), dtype)
     arrays["w_in"] = max(n_inputs, 1) ** -0.5 * jax.random.normal(key_in, (n_rows, n_inputs), dtype)
     arrays["b"] = jnp.zeros(n_rows, dtype)
-    keeps_state = {"gru": 1, "lstm": 1, "ugrnn": 0}
+    keeps_state = {"gru": 1, "gru_reset_before": 1, "lstm": 1, "ugrnn": 0}
     if kind in keeps_state:
         start = keeps_state[kind] * n_hidden
         arrays["b"] = arrays["b"].at[start : start + n_hidden].set(1)
@@ -257,7 +285,7 @@ def check_arrays(kind: CellKind, arrays: Mapping[str, Any]) -> dict[str, Array]:
     """The arrays of a network as given, with those that are optional filled in; ValueError if they are not of its kind.
 
     Args:
-      kind: "tanh", "relu", "euler", "gru", "lstm", "ugrnn" or "low_rank".
+      kind: "tanh", "relu", "euler", "gru", "gru_reset_before", "lstm", "ugrnn" or "low_rank".
       arrays: dict of floating arrays, shapes as in the docstring of this module. `w_in` may be missing (M = 0), and `b`
         and `b_rec` (zeros).
 
