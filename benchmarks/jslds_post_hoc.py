@@ -5,7 +5,7 @@
 Each run writes its own JSON; runs that are there already are not repeated, so an interrupted table resumes.
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
-The network is the baseline of jslds_seeds, trained alone and without noise (--weights of that script serve here, too).
+The network is a GRU of 32 units, trained alone and without noise, as the baseline of jslds_seeds is, which has 24.
 Only the expansion network is trained, on simulated trials; all numbers are of other trials. Beside it linearization
 about the nearest of all fixed points found, one step from the network's own state ("one_step") and running freely
 ("free_run"), as the switching linear system does. "free_points" is fitted without the fixed-point term: what a
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     seed_runs.add_arguments(parser, "jslds_post_hoc", n_seeds=5)
-    parser.add_argument("--n-units", type=int, default=jslds_training.STANDARD.n_units)
-    parser.add_argument("--n-steps", type=int, default=jslds_training.STANDARD.n_steps, help="updates of the network")
+    parser.add_argument("--n-units", type=int, default=32)
+    parser.add_argument("--n-steps", type=int, default=4000, help="updates of the network")
     parser.add_argument("--fit-steps", type=int, default=3000, help="updates of the expansion network")
     parser.add_argument("--lam-e", type=float, default=1.0, help="strength of the fixed-point term")
     parser.add_argument("--fit-trials", type=int, default=4096, help="to fit to")
