@@ -20,12 +20,13 @@ Caller = Callable[[Callable, tuple[int, ...], tuple[Any, ...]], Any]
 _here = threading.local()
 
 
-def jit(function: Callable, *, static_argnums: tuple[int, ...]) -> Callable:
+def jit(function: Callable, *, static_argnums: tuple[int, ...], quick: bool = True) -> Callable:
     """`jax.jit` with the compiler options of `options`.
 
     Args:
       function: to compile.
       static_argnums: as in `jax.jit`.
+      quick: False for a program that is nearly all elementwise work: no options.
 
     Returns:
       The compiled function; the backend is asked for when it is first called, not on import.
@@ -38,7 +39,8 @@ def jit(function: Callable, *, static_argnums: tuple[int, ...]) -> Callable:
 
     @functools.cache
     def compiled() -> Callable:
-        return jax.jit(function, static_argnums=static_argnums, compiler_options=options())
+        wanted = options() if quick else {}
+        return jax.jit(function, static_argnums=static_argnums, compiler_options=wanted)
 
     @functools.wraps(function)
     def wrapped(*arguments: Any) -> Any:
