@@ -187,17 +187,20 @@ def refine(
         u = None if inputs is None else inputs[rows]
         parts.append(_refine(step_fn, params, hidden[rows], u, kind, n_dense, wide))
     together = Refined(
-        *(np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:4]),
-        [factors for part in parts for factors in part.factors],
-        np.concatenate([part.shareable for part in parts]),
+        hidden=np.concatenate([part.hidden for part in parts]),
+        speed=np.concatenate([part.speed for part in parts]),
+        floor=np.concatenate([part.floor for part in parts]),
+        gate_margin=np.concatenate([part.gate_margin for part in parts]),
+        factors=[factors for part in parts for factors in part.factors],
+        shareable=np.concatenate([part.shareable for part in parts]),
     )
     coarse = np.flatnonzero(~together.shareable & (together.speed <= together.floor) & (not wide))
     for row in coarse:  # zeros all the same: with factors in double precision they can be shared
         u = None if inputs is None else inputs[row : row + 1]
         again = _refine(step_fn, params, together.hidden[row : row + 1], u, kind, n_dense, True)
         together.factors[row] = again.factors[0]
-        for column, value in zip(together, again, strict=True):
-            column[row] = value[0]
+        for name in ("hidden", "speed", "floor", "gate_margin", "shareable"):
+            getattr(together, name)[row] = getattr(again, name)[0]
     return together
 
 
@@ -218,13 +221,14 @@ def _refine(
     good = again.shareable & (again.speed <= again.floor)
     if good.all():
         return again
-    factors = [b if g else a for a, b, g in zip(first.factors, again.factors, good, strict=True)]
-    hidden, *columns = (
-        np.where(good if a.ndim == 1 else good[:, None], b, a)
-        for a, b in zip(first, again, strict=True)
-        if isinstance(a, np.ndarray)
+    return Refined(
+        hidden=np.where(good[:, None], again.hidden, first.hidden),
+        speed=np.where(good, again.speed, first.speed),
+        floor=np.where(good, again.floor, first.floor),
+        gate_margin=np.where(good, again.gate_margin, first.gate_margin),
+        factors=[b if g else a for a, b, g in zip(first.factors, again.factors, good, strict=True)],
+        shareable=np.where(good, again.shareable, first.shareable),
     )
-    return Refined(hidden, *columns[:3], factors, columns[3])
 
 
 def _chord(
@@ -288,7 +292,7 @@ def _chord_steps(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array,
                 rest = jax.lax.linalg.triangular_solve(lu, rest, left_side=True, lower=lower, unit_diagonal=lower)
             return scale * rest[:, 0].astype(r.dtype)
 
-        def step(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def step(carry: Any) -> Any:
             hidden, r, n_left, _ = carry
             moved = hidden - solved(r)
             r_moved = residual_fn(moved)
