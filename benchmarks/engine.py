@@ -191,7 +191,7 @@ def judge(network: networks.Network, sides_arrays: Sequence[dict[str, Any]], k: 
                 **_index(network, truth.take(points, found), signs[found]),
                 **_shares(network, arrays, points, k),
                 "lane_q": {str(p): _quantile(arrays.get("lane_q"), p) for p in QUANTILES},
-                **{n: float(arrays[n]) for n in ("n_steps", "n_products") if n in arrays},
+                **{n: float(arrays[n]) for n in ("n_searched", "n_steps", "n_products") if n in arrays},
             }
         )
     return verdicts
