@@ -1,6 +1,6 @@
 """What until="complete" does: as many of the user's candidates as it takes, then seeded waves.
 
-The candidates take turns in an order drawn with the key; at each input the first 404 are searched, and then more until
+The candidates take turns in an order drawn with the key; at each input the first 256 are searched, and then more until
 those that were the only one to reach their point are under 1 %. So all that is counted (hits, the unseen mass) is
 counted over a random sample of the candidates, the searched ones. They are all searched where seeded waves do not
 settle the matter soon.
@@ -31,9 +31,7 @@ from jaxfp.search import dedupe, judgment, polish, wave
 from jaxfp.search import known as so_far
 from jaxfp.types import FIXED, SLOW, FixedPoints, Kind, Params, Report, StepFn
 
-# Of the user's candidates searched at an input at first, and at a time after that: a little more than whole hundreds,
-# so that 4, 5, ... candidates that nobody followed to their point are still under 1 %.
-_N_OWN, _N_MORE = 404, 100
+_N_OWN, _N_MORE = 256, 148  # of the user's candidates searched at an input at first, and at a time after that
 _PATIENCE = 4  # seeded waves before the user's candidates that had no turn yet are searched, too
 _N_SEEDED = 256  # candidates of one seeded wave, per input; a quarter are states of trajectories from anywhere
 _N_WAYS = 4  # random vectors that are grown at each point
@@ -95,8 +93,8 @@ def search_own(
       ...         lambda p, h, u: p * h, np.float64(0.5), "map", None, np.float64, 2.2e-16, 50, 0.0, None, None, 16,
       ...         16, None, None,
       ...     )
-      ...     len(search_own(problem, np.ones((500, 3)), None, jax.random.key(0))[1])
-      404
+      ...     len(search_own(problem, np.ones((300, 3)), None, jax.random.key(0))[1])
+      256
     """
     group, distinct = dedupe.input_groups(inputs, len(candidates))
     n_inputs = 1 if distinct is None else len(distinct)

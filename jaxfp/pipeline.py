@@ -86,7 +86,7 @@ def find_fixed_points(
         resolves: 4 sqrt(eps) (1 + ||h||) for FIXED, 2 eps^(1/3) (1 + ||h||) for SLOW points. FIXED points within
         1e-3 (1 + ||h||) of each other are then the same or different by proof, where there is one; the report says.
       until: "all": every candidate is searched once. "complete": as many candidates as it takes, drawn with the key,
-        404 at each input and more until those that alone reached their point are under 1 %; the report says how many
+        256 at each input and more until those that alone reached their point are under 1 %; the report says how many
         had no turn, and hits and unseen mass are of those that had. Then waves seeded from the points found follow,
         until for each input (a) the index sum is +1 with every sign certain, (b) after that one whole seeded wave
         added no point, and (b') such waves found nine tenths of the known saddles again; without a degree guarantee,
