@@ -30,8 +30,7 @@ from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
 from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, RUNNING, Solver
 
 _BLOCK = 4096  # candidates in the queue at a time, and lanes settled, before these are saved; bounds the memory
-_PATIENCE, _PROGRESS = 6, 0.9  # steps after which a lane on its way to a zero must have lowered q by a tenth
-_FALL = 0.5  # the same of lanes that were seeded: by half
+_PATIENCE, _PROGRESS, _FALL = 6, 0.9, 0.5  # steps in which a lane must lower q by a tenth, a seeded one by half
 _NEAR, _LANDED = 1, 2
 _ASKED = 48  # units from which to ask lanes under way costs less than to let them go on
 _WAITING = 64  # lanes that landed at no zero known yet, until it is worth a look at them
@@ -209,10 +208,8 @@ def _search_block(
     p = problem
     params, drives = dynamics.narrow((p.params, inputs), p.dtype)
     params = jax.device_put(params)
-    n_hidden = lanes.hidden.shape[1]
-    rows = settling.no_rows(n_hidden)
+    n_hidden, rows = lanes.hidden.shape[1], settling.no_rows(lanes.hidden.shape[1])
     looked_at = np.zeros(len(lanes.zero), int)  # is it known whether a lane shares a zero from where it is?
-
     enough, progress = _WAITING, _FALL if only_zeros else _PROGRESS
 
     def share(landed: np.ndarray, q: np.ndarray) -> None:
@@ -224,7 +221,7 @@ def _search_block(
     left = block
     if len(found.hidden) and p.solver is None:
         left = block[~_belong(problem, lanes, block, inputs, found)]
-    budget = p.max_steps  # what the stages before may have taken, so that no lane's depends on another's
+    budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
     for stage in _stages(problem):
         if not len(left) or budget <= 0 or (only_zeros and not stage.for_zeros):
             break
@@ -278,14 +275,11 @@ def _search_block(
         high = np.sqrt(2 * ended.q) > settling.STUCK * (1 + np.linalg.norm(ended.hidden, axis=1))
         looked_at[np.concatenate([r for r, _ in waiting] + [left[:0]])] = 0
         last = landed & (looked_at[left] < _LANDED) & (lanes.zero[left] < 0)
-        if p.solver is None and not stage.for_zeros:
-            last &= ~high  # at a minimum of q, or as good as that
+        last &= ~high | stage.for_zeros | (p.solver is not None)  # else at a minimum of q, or as good as that
         if p.slow_tolerance is None:
             share(left[last], ended.q[last])
         budget -= stage.max_steps
-        goes_on = ended.status == MAX_STEPS
-        if stage.for_zeros:
-            goes_on |= landed & high
+        goes_on = (ended.status == MAX_STEPS) | (landed & high & stage.for_zeros)
         left = left[goes_on & (lanes.zero[left] < 0)]
         looked_at[left] = 0
     return found, rows
@@ -325,7 +319,7 @@ def _share(
     rows = settling.no_rows(lanes.hidden.shape[1])
     if not len(landed):
         return found, rows
-    hidden, u = lanes.hidden[landed].astype(np.float64), None if inputs is None else inputs[landed]
+    hidden, u = lanes.hidden[landed].astype(np.float64), settling.rows_of(inputs, landed)
     r, _ = polish.residuals(p.step_fn, p.params, hidden, u, **common)
     near = judgment.tolerances(problem, hidden, np.full(len(landed), FIXED))
     size, wide = 1 + np.linalg.norm(hidden, axis=1), _WIDE
@@ -366,8 +360,8 @@ def _share(
         )
         rows, found = settling.stacked(rows, ended), zeros.joined(found, new)
         # A representative is where its chord steps went, though from far away they may not have gone straight.
-        came, at = refined.hidden[good], settling.rows_of(u, chosen[good])
-        zero[chosen[good]] = zeros.belongs_to(found, came, at, None, near[chosen[good]])
+        at = settling.rows_of(u, chosen[good])
+        zero[chosen[good]] = zeros.belongs_to(found, refined.hidden[good], at, None, near[chosen[good]])
         open_ = np.flatnonzero(zero < 0)
         zero[open_] = zeros.belongs_to(found, hidden[open_], settling.rows_of(u, open_), r[open_], near[open_])
         waits &= zero < 0
