@@ -9,8 +9,9 @@ times of one run are divided by each other.
 
 A line: network, n_hidden, k, side, dtype, seed, run; first_s, warm_median_s, warm_spread_s, warm_s, memory (MiB);
 lane_q, quantiles over the candidates in float64; share_fixed (their ends are within `truth.NEAR` of a true point; for
-ours: their status), share_slow (only ours says), share_lost; n_true of all sides together, n_found, n_missed,
-n_spurious, index_sum (with inputs: inputs_right, at how many of n_inputs it is +1), versions, device, date.
+ours: their status), share_slow (only ours says), share_lost; n_searched (ours: candidates that had a turn); n_true of
+all sides together, n_found, n_missed, n_spurious, index_sum (with inputs: inputs_right, at how many of n_inputs it is
++1), versions, device, date.
 """
 
 import argparse
@@ -191,7 +192,7 @@ def judge(network: networks.Network, sides_arrays: Sequence[dict[str, Any]], k: 
                 **_index(network, truth.take(points, found), signs[found]),
                 **_shares(network, arrays, points, k),
                 "lane_q": {str(p): _quantile(arrays.get("lane_q"), p) for p in QUANTILES},
-                **{n: float(arrays[n]) for n in ("n_steps", "n_products") if n in arrays},
+                **{n: float(arrays[n]) for n in ("n_searched", "n_steps", "n_products") if n in arrays},
             }
         )
     return verdicts

@@ -38,7 +38,7 @@ from jaxfp.types import (
     StepFn,
 )
 
-_MATRICES = 4  # of n_hidden^2 numbers that a state with its Jacobian takes
+_MATRICES = 2  # of n_hidden^2 numbers that a state with its Jacobian takes
 _NEAR = 1e-3  # relative to 1 + ||h||: closer points are told apart by proof
 _RELATIONS = {"same": 1, "different": -1, "undecided": 0}
 _N_SPEEDS = 128  # candidates whose speed is taken: their median is a scale

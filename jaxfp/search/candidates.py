@@ -95,7 +95,7 @@ def wander_candidates(
     return _wander(key, step_fn, params, inputs, jnp.asarray(lower), jnp.asarray(upper), n_candidates, n_time)
 
 
-@functools.partial(compiling.jit, static_argnums=(1, 6, 7))
+@functools.partial(compiling.jit, static_argnums=(1, 6, 7), quick=False)
 def _wander(
     key: jax.Array,
     step_fn: StepFn,

@@ -6,6 +6,7 @@ along a line attractor cannot chain into one; the order is a property of the set
 nothing; and nobody is dropped for being alone.
 """
 
+import functools
 from typing import Any, TypeVar
 
 import jax
@@ -38,8 +39,7 @@ def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray
     if n_points == 0:
         return owner
     # Points within a distance of each other are so along any direction, too: only those are compared.
-    direction = np.random.default_rng(0).normal(size=hidden.shape[1])
-    along = hidden @ (direction / np.linalg.norm(direction))
+    along = hidden @ _direction(hidden.shape[1])
     by_place = np.argsort(along)
     # Ties of q (zero is common) are broken by the coordinates, so that the order of the points plays no role.
     ties = len(np.unique(q)) < n_points
@@ -56,6 +56,12 @@ def representatives(hidden: np.ndarray, inputs: np.ndarray | None, q: np.ndarray
             owner[near[np.linalg.norm(hidden[near] - hidden[i], axis=1) <= tolerance[i]]] = i
             owner[i] = i
     return owner
+
+
+@functools.lru_cache(16)
+def _direction(n_hidden: int) -> np.ndarray:
+    direction = np.random.default_rng(0).normal(size=n_hidden)
+    return direction / np.linalg.norm(direction)
 
 
 def input_groups(inputs: np.ndarray | None, n_points: int) -> tuple[np.ndarray, np.ndarray | None]:

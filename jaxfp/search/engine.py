@@ -22,7 +22,7 @@ from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, P
 
 _STEPS_A_ROUND = 4
 _STEPS_TO_A_CHECK = 2  # of many lanes, some of which another's result may end
-_NARROW, _FEW_CHUNKS = 16, 4  # lanes of the second program, for the last few of a search
+_FEW_CHUNKS = 4  # of candidates, up to which their last lanes go on in a second, narrow program
 _FEW = 128  # lanes that gain from being more
 _CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes in flight, on a CPU and on an accelerator
 
@@ -118,6 +118,7 @@ def run_wave(
     tolerance: float,
     max_steps: int,
     chunk_size: int,
+    narrow: int = 16,
     sharding: jax.sharding.Sharding | None = None,
     ends: Callable[[np.ndarray, Lanes, np.ndarray], np.ndarray] | None = None,
 ) -> Lanes:
@@ -133,6 +134,7 @@ def run_wave(
       tolerance: q at which a lane stops early; 0 for the rounding floor.
       max_steps: iterations a lane may take.
       chunk_size: largest number of lanes in flight.
+      narrow: lanes of the second program, for the last few of a search.
       sharding: of the leading axis of the lanes, over devices; None for the default device.
       ends: `(rows, lanes, residuals) -> (n_rows,)`, asked every few steps about the lanes in flight: CONVERGED where it
         is known where a lane leads, MAX_STEPS where it is not worth going on, else what the lane's status is.
@@ -157,7 +159,7 @@ def run_wave(
     # A wide program costs the same for one lane as for all. Where the last few lanes may take many steps, or there are
     # no more than a few chunks of them, a second, narrow program is worth its compilation.
     tail = max_steps > 16 or n_candidates < _FEW_CHUNKS * chunk_size
-    narrow = min(_NARROW, chunk_size) if sharding is None and tail else chunk_size
+    narrow = min(narrow, chunk_size) if sharding is None and tail else chunk_size
     wide = narrow
     if n_candidates > min(chunk_size, _FEW) // 2:
         wide = min(chunk_size, 1 << (n_candidates - 1).bit_length())
@@ -177,8 +179,7 @@ def run_wave(
         rows = np.maximum(owner, 0)
         u = None if inputs is None else inputs[rows]
         if lanes is None:  # every lane is fresh in the first round: what they hold before does not matter
-            one = _jitted_start.eval_shape(step_fn, solver, kind, params, *_row(candidates, inputs))
-            lanes = jax.tree.map(lambda x, n=width: np.zeros((n, *x.shape), x.dtype), one)
+            lanes = _blank(step_fn, solver, kind, params, candidates, inputs, width)
         placed = (lanes, candidates[rows], u, is_fresh, owner >= 0)
         if sharding is not None:
             placed = jax.device_put(placed, sharding)
@@ -197,10 +198,27 @@ def run_wave(
     return out
 
 
-def _row(candidates: np.ndarray, inputs: np.ndarray | None) -> tuple[Any, Any]:
-    """Shape of one candidate and of its input."""
+def _blank(
+    step_fn: StepFn,
+    solver: Solver,
+    kind: Kind,
+    params: Params,
+    candidates: np.ndarray,
+    inputs: np.ndarray | None,
+    width: int,
+) -> _Lane:
+    """Lanes of zeros."""
     drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
-    return jax.ShapeDtypeStruct(candidates.shape[1:], candidates.dtype), drive
+    leaves, tree = jax.tree.flatten((params, jax.ShapeDtypeStruct(candidates.shape[1:], candidates.dtype), drive))
+    shapes = tuple((np.shape(x), jnp.result_type(x)) for x in leaves)
+    one = _shapes_of_lane(step_fn, solver, kind, tree, shapes)
+    return jax.tree.map(lambda x: np.zeros((width, *x.shape), x.dtype), one)
+
+
+@functools.lru_cache(256)
+def _shapes_of_lane(step_fn: StepFn, solver: Solver, kind: Kind, tree: Any, shapes: tuple[Any, ...]) -> _Lane:
+    given = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*x) for x in shapes])
+    return jax.eval_shape(functools.partial(_start, step_fn, solver, kind), *given)
 
 
 def _start(
@@ -208,9 +226,6 @@ def _start(
 ) -> _Lane:
     state = solver.init(dynamics.residual_fn(step_fn, params, inputs, kind), hidden)
     return _Lane(state, jnp.zeros((), jnp.int32), jnp.full((), RUNNING, jnp.int32))
-
-
-_jitted_start = jax.jit(_start, static_argnums=(0, 1, 2))  # remembers the shapes it has seen
 
 
 def _advance(

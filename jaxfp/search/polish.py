@@ -68,7 +68,7 @@ def polish(
       >>> bool(p.speed[0] <= p.floor[0])
       True
     """
-    return _in_chunks(functools.partial(_polish, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_polish, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def look(
@@ -93,7 +93,7 @@ def look(
       >>> p.speed.tolist(), p.slope.round(6).tolist()
       ([0.5], [1.0])
     """
-    return _in_chunks(functools.partial(_look, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_look, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def minimize(
@@ -123,7 +123,7 @@ def minimize(
       >>> float(abs(h[0, 0])) < 1e-12, float(v[0])
       (True, 1.0)
     """
-    return _in_chunks(functools.partial(_minimize, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_minimize, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def residuals(
@@ -147,7 +147,7 @@ def residuals(
       ...     residuals(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1)[0].item()
       -0.5
     """
-    return _in_chunks(functools.partial(_residual, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_residual, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def gradients(
@@ -171,7 +171,7 @@ def gradients(
       ...     gradients(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1).item()
       0.25
     """
-    return _in_chunks(functools.partial(_gradient, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_gradient, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def hessians(
@@ -195,7 +195,7 @@ def hessians(
       ...     hessians(lambda p, h, u: p * h, 0.5, np.ones((1, 1)), None, kind="map", chunk_size=1).item()
       0.25
     """
-    return _in_chunks(functools.partial(_hessian, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_hessian, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
 def falls_away(hessians: np.ndarray, eps: float) -> np.ndarray:
@@ -243,21 +243,40 @@ def residual_jacobians(
       >>> r.item(), j.item()
       (-0.5, -0.5)
     """
-    return _in_chunks(functools.partial(_jacobian, step_fn, kind, params), hidden, inputs, chunk_size)
+    return in_chunks(functools.partial(_jacobian, step_fn, kind, params), hidden, inputs, chunk_size)
 
 
-def _in_chunks(function: Any, hidden: np.ndarray, inputs: np.ndarray | None, chunk_size: int) -> Any:
-    """Apply in chunks of one fixed width (one program), the last one padded with zeros."""
+def in_chunks(function: Any, hidden: np.ndarray, given: Any, chunk_size: int) -> Any:
+    """Apply in chunks of one fixed width (one program), the last one padded with zeros.
+
+    Args:
+      function: of states (chunk_size, n_hidden) and what belongs to them, to a pytree of arrays with that leading axis.
+      hidden: (n_states, n_hidden).
+      given: pytree of arrays with that leading axis, e.g. the inputs, or None.
+      chunk_size: states at a time.
+
+    Returns:
+      The pytree, NumPy, with the leading axis n_states.
+
+    Example:
+      >>> in_chunks(lambda h, u: h.sum(1), np.ones((3, 2)), None, 2).tolist()
+      [2.0, 2.0, 2.0]
+    """
 
     def chunk(x: np.ndarray, start: int) -> np.ndarray:
         part = x[start : start + chunk_size]
-        return part if len(part) == chunk_size else np.pad(part, ((0, chunk_size - len(part)), (0, 0)))
+        if len(part) == chunk_size:
+            return part
+        padded = np.zeros((chunk_size, *x.shape[1:]), x.dtype)
+        padded[: len(part)] = part
+        return padded
 
     results = []
     for start in range(0, max(len(hidden), 1), chunk_size):
-        u = None if inputs is None else chunk(inputs, start)
-        results.append(jax.tree.map(np.asarray, function(chunk(hidden, start), u)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(hidden)], *results)
+        at = jax.tree.map(lambda x, start=start: chunk(x, start), given)
+        leaves, tree = jax.tree.flatten(function(chunk(hidden, start), at))
+        results.append([np.asarray(x) for x in leaves])
+    return jax.tree.unflatten(tree, [np.concatenate(parts)[: len(hidden)] for parts in zip(*results, strict=True)])
 
 
 @functools.partial(compiling.jit, static_argnums=(0, 1))

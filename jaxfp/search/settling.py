@@ -42,14 +42,14 @@ def n_residuals(problem: judgment.Problem, n_hidden: int) -> int:
       n_hidden: units.
 
     Returns:
-      A quarter of `n_states`.
+      Half of `n_states`.
 
     Example:
       >>> problem = judgment.Problem(None, None, "map", None, float, 1e-16, 1, 0.0, None, 0.5, 8, 1, None, None)
       >>> n_residuals(problem, 100)
-      2
+      4
     """
-    return max(n_states(problem, n_hidden) // 4, 1)
+    return max(n_states(problem, n_hidden) // 2, 1)
 
 
 def settled(

@@ -30,7 +30,7 @@ from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
 from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, RUNNING, Solver
 
 _BLOCK = 4096  # candidates in the queue at a time, and lanes settled, before these are saved; bounds the memory
-_PATIENCE, _PROGRESS = 6, 0.9  # steps after which a lane on its way to a zero must have lowered q by a tenth
+_PATIENCE, _PROGRESS, _FALL = 6, 0.9, 0.5  # steps in which a lane must lower q by a tenth, a seeded one by half
 _NEAR, _LANDED = 1, 2
 _ASKED = 48  # units from which to ask lanes under way costs less than to let them go on
 _WAITING = 64  # lanes that landed at no zero known yet, until it is worth a look at them
@@ -182,16 +182,17 @@ class _Stage(NamedTuple):
     max_steps: int
     n_products: float  # in one iteration
     n_vectors: int  # of n_hidden numbers that a lane holds
+    narrow: int  # lanes that its last few go on in
     for_zeros: bool  # where it ends above the rounding floor, it is stuck
 
 
 def _stages(problem: judgment.Problem) -> list[_Stage]:
     if problem.solver is not None:
-        return [_Stage(problem.solver, problem.max_steps, np.nan, _VECTORS, False)]
+        return [_Stage(problem.solver, problem.max_steps, np.nan, _VECTORS, 16, False)]
     return [
-        _Stage(newton_krylov(8), 12, 10, 16, True),
-        _Stage(newton_krylov(24), 24, 26, 32, True),
-        _Stage(truncated_newton(32), 80, 130, 40, False),
+        _Stage(newton_krylov(8), 12, 10, 16, 32, True),
+        _Stage(newton_krylov(24), 24, 26, 32, 8, True),
+        _Stage(truncated_newton(32), 80, 130, 40, 8, False),
     ]
 
 
@@ -207,11 +208,9 @@ def _search_block(
     p = problem
     params, drives = dynamics.narrow((p.params, inputs), p.dtype)
     params = jax.device_put(params)
-    n_hidden = lanes.hidden.shape[1]
-    rows = settling.no_rows(n_hidden)
+    n_hidden, rows = lanes.hidden.shape[1], settling.no_rows(lanes.hidden.shape[1])
     looked_at = np.zeros(len(lanes.zero), int)  # is it known whether a lane shares a zero from where it is?
-
-    enough = _WAITING
+    enough, progress = _WAITING, _FALL if only_zeros else _PROGRESS
 
     def share(landed: np.ndarray, q: np.ndarray) -> None:
         nonlocal found, rows, enough
@@ -222,7 +221,7 @@ def _search_block(
     left = block
     if len(found.hidden) and p.solver is None:
         left = block[~_belong(problem, lanes, block, inputs, found)]
-    budget = p.max_steps  # what the stages before may have taken, so that no lane's depends on another's
+    budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
     for stage in _stages(problem):
         if not len(left) or budget <= 0 or (only_zeros and not stage.for_zeros):
             break
@@ -240,7 +239,7 @@ def _search_block(
         ) -> np.ndarray:
             rows = left[asked]
             look = at.n_steps >= past[0][asked] + _PATIENCE
-            stuck = for_zeros & look & (at.status == RUNNING) & (at.q > _PROGRESS * past[1][asked])
+            stuck = for_zeros & look & (at.status == RUNNING) & (at.q > progress * past[1][asked])
             for kept, now in zip(past, (at.n_steps, at.q), strict=True):
                 kept[asked[look]] = now[look]
             lanes.hidden[rows] = at.hidden
@@ -265,6 +264,7 @@ def _search_block(
             tolerance=max(p.tolerance, p.slow_tolerance or 0.0),
             max_steps=min(stage.max_steps, budget),
             chunk_size=settling.n_states(problem, n_hidden, stage.n_vectors),
+            narrow=stage.narrow,
             sharding=p.sharding,
             ends=ends if p.solver is None and p.slow_tolerance is None and n_hidden >= _ASKED else None,
         )
@@ -272,15 +272,14 @@ def _search_block(
         lanes.n_steps[left] += ended.n_steps
         lanes.n_products[left] += stage.n_products * ended.n_steps
         landed = ended.status == CONVERGED
+        high = np.sqrt(2 * ended.q) > settling.STUCK * (1 + np.linalg.norm(ended.hidden, axis=1))
         looked_at[np.concatenate([r for r, _ in waiting] + [left[:0]])] = 0
         last = landed & (looked_at[left] < _LANDED) & (lanes.zero[left] < 0)
+        last &= ~high | stage.for_zeros | (p.solver is not None)  # else at a minimum of q, or as good as that
         if p.slow_tolerance is None:
             share(left[last], ended.q[last])
         budget -= stage.max_steps
-        goes_on = ended.status == MAX_STEPS
-        if stage.for_zeros:
-            high = np.sqrt(2 * ended.q) > settling.STUCK * (1 + np.linalg.norm(ended.hidden, axis=1))
-            goes_on |= landed & high
+        goes_on = (ended.status == MAX_STEPS) | (landed & high & stage.for_zeros)
         left = left[goes_on & (lanes.zero[left] < 0)]
         looked_at[left] = 0
     return found, rows
@@ -320,7 +319,7 @@ def _share(
     rows = settling.no_rows(lanes.hidden.shape[1])
     if not len(landed):
         return found, rows
-    hidden, u = lanes.hidden[landed].astype(np.float64), None if inputs is None else inputs[landed]
+    hidden, u = lanes.hidden[landed].astype(np.float64), settling.rows_of(inputs, landed)
     r, _ = polish.residuals(p.step_fn, p.params, hidden, u, **common)
     near = judgment.tolerances(problem, hidden, np.full(len(landed), FIXED))
     size, wide = 1 + np.linalg.norm(hidden, axis=1), _WIDE
@@ -342,7 +341,7 @@ def _share(
             continue
         new = zeros.Zeros(refined.hidden[good], settling.rows_of(u, chosen[good]), [refined.factors[k] for k in good])
         # Two clusters may be one zero seen twice, or one that is known.
-        known = zeros.belongs_to(found, new.hidden, new.inputs, np.zeros_like(new.hidden), near[chosen[good]])
+        known = zeros.belongs_to(found, new.hidden, new.inputs, None, near[chosen[good]])
         owner = dedupe.representatives(new.hidden, new.inputs, refined.speed[good], near[chosen[good]])
         keep = np.flatnonzero((known < 0) & (owner == np.arange(len(good))))
         room = max(_FACTORS // hidden.shape[1] ** 2, _ZEROS) - len(found.hidden)
@@ -361,8 +360,8 @@ def _share(
         )
         rows, found = settling.stacked(rows, ended), zeros.joined(found, new)
         # A representative is where its chord steps went, though from far away they may not have gone straight.
-        came, at = refined.hidden[good], settling.rows_of(u, chosen[good])
-        zero[chosen[good]] = zeros.belongs_to(found, came, at, np.zeros_like(came), near[chosen[good]])
+        at = settling.rows_of(u, chosen[good])
+        zero[chosen[good]] = zeros.belongs_to(found, refined.hidden[good], at, None, near[chosen[good]])
         open_ = np.flatnonzero(zero < 0)
         zero[open_] = zeros.belongs_to(found, hidden[open_], settling.rows_of(u, open_), r[open_], near[open_])
         waits &= zero < 0

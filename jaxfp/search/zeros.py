@@ -13,12 +13,15 @@ side be all of ||h - h*||: what belongs to h* is what Newton's method would take
 shared in the same way, with the gradient of q in place of r and its Hessian in place of J_r.
 """
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import lapack
 
-from jaxfp import dynamics
+from jaxfp import compiling, dynamics, program
 from jaxfp.search import dedupe, polish
 from jaxfp.types import Kind, Params, StepFn
 
@@ -176,26 +179,29 @@ def refine(
       >>> near.hidden.round(12).tolist(), bool(near.speed[0] <= near.floor[0])
       ([[1.0]], True)
     """
+    n_lanes, n_hidden = hidden.shape
+    wide = n_hidden <= _LARGEST_WIDE
     parts = []
-    for start in range(0, len(hidden), n_dense):
+    for start in range(0, max(n_lanes, 1), n_dense):
         rows = slice(start, start + n_dense)
-        at = None if inputs is None else inputs[rows]
-        wide = hidden.shape[1] <= _LARGEST_WIDE
-        part = _refine(step_fn, params, hidden[rows], at, kind, chunk_size, n_dense, wide)
-        coarse = np.flatnonzero(~part.shareable & (part.speed <= part.floor) & (not wide))
-        if len(coarse):  # zeros all the same: with factors in double precision they can be shared
-            at = None if at is None else at[coarse]
-            again = _refine(step_fn, params, part.hidden[coarse], at, kind, chunk_size, n_dense, True)
-            for row, k in enumerate(coarse):
-                part.factors[k] = again.factors[row]
-            for name in ("hidden", "speed", "floor", "gate_margin", "shareable"):
-                getattr(part, name)[coarse] = getattr(again, name)
-        parts.append(part)
-    hidden, speed, floor, margin, shareable = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("hidden", "speed", "floor", "gate_margin", "shareable")
+        u = None if inputs is None else inputs[rows]
+        parts.append(_refine(step_fn, params, hidden[rows], u, kind, n_dense, wide))
+    together = Refined(
+        hidden=np.concatenate([part.hidden for part in parts]),
+        speed=np.concatenate([part.speed for part in parts]),
+        floor=np.concatenate([part.floor for part in parts]),
+        gate_margin=np.concatenate([part.gate_margin for part in parts]),
+        factors=[factors for part in parts for factors in part.factors],
+        shareable=np.concatenate([part.shareable for part in parts]),
     )
-    return Refined(hidden, speed, floor, margin, [f for part in parts for f in part.factors], shareable)
+    coarse = np.flatnonzero(~together.shareable & (together.speed <= together.floor) & (not wide))
+    for row in coarse:  # zeros all the same: with factors in double precision they can be shared
+        u = None if inputs is None else inputs[row : row + 1]
+        again = _refine(step_fn, params, together.hidden[row : row + 1], u, kind, n_dense, True)
+        together.factors[row] = again.factors[0]
+        for name in ("hidden", "speed", "floor", "gate_margin", "shareable"):
+            getattr(together, name)[row] = getattr(again, name)[0]
+    return together
 
 
 def _refine(
@@ -204,25 +210,25 @@ def _refine(
     hidden: np.ndarray,
     inputs: np.ndarray | None,
     kind: Kind,
-    chunk_size: int,
     n_dense: int,
     wide: bool,
 ) -> Refined:
-    at: dict[str, Any] = {"inputs": inputs, "kind": kind, "chunk_size": chunk_size, "n_dense": n_dense, "wide": wide}
-    first = _chord(step_fn, params, hidden, **at)
+    at: dict[str, Any] = {"inputs": inputs, "kind": kind, "n_dense": n_dense, "wide": wide}
+    first = _chord(step_fn, params, hidden, n_more=0, **at)
     # Again from the nearest state on a grid, so that the last bits do not tell which lane it was that came here.
     grid = _GRID * np.exp2(np.ceil(np.log2(1 + np.abs(first.hidden).max(1, initial=0.0))))[:, None]
-    again = _chord(step_fn, params, np.round(first.hidden / grid) * grid, **at)
+    again = _chord(step_fn, params, np.round(first.hidden / grid) * grid, n_more=1, **at)
     good = again.shareable & (again.speed <= again.floor)
     if good.all():
         return again
-    hidden = np.where(good[:, None], again.hidden, first.hidden)
-    speed, floor, margin, shareable = (
-        np.where(good, getattr(again, name), getattr(first, name))
-        for name in ("speed", "floor", "gate_margin", "shareable")
+    return Refined(
+        hidden=np.where(good[:, None], again.hidden, first.hidden),
+        speed=np.where(good, again.speed, first.speed),
+        floor=np.where(good, again.floor, first.floor),
+        gate_margin=np.where(good, again.gate_margin, first.gate_margin),
+        factors=[b if g else a for a, b, g in zip(first.factors, again.factors, good, strict=True)],
+        shareable=np.where(good, again.shareable, first.shareable),
     )
-    factors = [b if g else a for a, b, g in zip(first.factors, again.factors, good, strict=True)]
-    return Refined(hidden, speed, floor, margin, factors, shareable)
 
 
 def _chord(
@@ -231,50 +237,83 @@ def _chord(
     hidden: np.ndarray,
     inputs: np.ndarray | None,
     kind: Kind,
-    chunk_size: int,
     n_dense: int,
     wide: bool,
+    n_more: int,
 ) -> Refined:
-    dense: dict[str, Any] = {"kind": kind, "chunk_size": n_dense}
-    if wide:
-        r, jacobians = polish.residual_jacobians(step_fn, params, hidden, inputs, **dense)
-    else:  # the residual makes the digits; half of them are enough for its factors, at a third of the time
-        single = dynamics.narrow((params, hidden, inputs), np.float32)
-        _, jacobians = polish.residual_jacobians(step_fn, *single, **dense)
-        r, _ = polish.residuals(step_fn, params, hidden, inputs, kind=kind, chunk_size=chunk_size)
+    """One Jacobian and one factorization a lane, then chord steps; `n_more` of them once it is at the floor."""
+    n_lanes, eps = len(hidden), float(np.finfo(float).eps)
+    # The residual makes the digits; for its factors half of them are enough, at a third of the time.
+    given = (params, hidden, inputs) if wide else dynamics.narrow((params, hidden, inputs), np.float32)
+    _, jacobians = polish.residual_jacobians(step_fn, *given, kind=kind, chunk_size=n_dense)
     factors = [factorize(j) for j in jacobians]
     carried = np.linalg.norm((np.abs(jacobians, out=jacobians) @ np.abs(hidden)[:, :, None])[:, :, 0], axis=1)
     del jacobians
-    eps = float(np.finfo(float).eps)
     floor = 8 * eps * hidden.shape[1] ** 0.5 * np.maximum(carried, np.linalg.norm(hidden, axis=1))
-    speed, margin = np.linalg.norm(r, axis=1), np.full(len(hidden), np.inf)
-    hidden = hidden.copy()
-    at_floor = False
-    for i in range(_N_CHORD):
-        with np.errstate(invalid="ignore", over="ignore"):
-            moved = hidden - np.concatenate([solve(f, row[None]) for f, row in zip(factors, r, strict=True)])
-        r_moved, margin_moved = polish.residuals(step_fn, params, moved, inputs, kind=kind, chunk_size=chunk_size)
-        speed_moved = np.linalg.norm(r_moved, axis=1)
-        better = speed_moved < speed  # False for NaN
-        margin = np.where(better | (i == 0), margin_moved, margin)
-        hidden[better], r[better], speed[better] = moved[better], r_moved[better], speed_moved[better]
-        if not better.any() or at_floor:  # at the floor one more step is worth its price
-            break
-        at_floor = bool((speed <= floor).all())
-    scale = np.maximum(np.maximum(np.linalg.norm(hidden, axis=1), carried), eps**0.5)
-    floor = 8 * eps * hidden.shape[1] ** 0.5 * scale
+    lu = np.stack([f.lu for f in factors]) if factors else np.zeros((0, *2 * hidden.shape[1:]))
+    order = np.stack([_order(f.pivots) for f in factors]) if factors else np.zeros(hidden.shape, int)
+    matrices = lu, order, floor, np.full(n_lanes, n_more)
+    function = functools.partial(_chord_steps, step_fn, kind, params)
+    hidden, speed, margin, left = polish.in_chunks(function, hidden, (inputs, *matrices), n_dense)
+    size = np.linalg.norm(hidden, axis=1)
+    floor = 8 * eps * hidden.shape[1] ** 0.5 * np.maximum(np.maximum(size, carried), eps**0.5)
     # Where a further step would still move, as at a double root, every lane must be looked at by itself.
-    still = np.array([np.linalg.norm(solve(f, row[None])) for f, row in zip(factors, r, strict=True)])
-    shareable = still <= _STILL * eps**0.5 * (1 + np.linalg.norm(hidden, axis=1))  # False for NaN
+    shareable = left <= _STILL * eps**0.5 * (1 + size)  # False for NaN
     shareable &= np.array([f.rcond > max(_LEAST_RCOND, 100 * np.finfo(f.lu.dtype).eps) for f in factors], bool)
     return Refined(hidden, speed, floor, margin, factors, shareable)
+
+
+def _order(pivots: np.ndarray) -> np.ndarray:
+    """The rows of a matrix, as LAPACK's exchanges leave them."""
+    order = list(range(len(pivots)))
+    for i, k in enumerate(pivots.tolist()):
+        order[i], order[k] = order[k], order[i]
+    return np.array(order)
+
+
+@functools.partial(compiling.jit, static_argnums=(0, 1))
+def _chord_steps(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, given: Any) -> tuple[jax.Array, ...]:
+    """hidden, speed, gate margin, and the length of the next step."""
+
+    def one(
+        hidden: jax.Array,
+        u: jax.Array | None,
+        lu: jax.Array,
+        order: jax.Array,
+        floor: jax.Array,
+        n_more: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+        residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
+
+        def solved(r: jax.Array) -> jax.Array:
+            scale = jnp.maximum(jnp.abs(r).max(), jnp.finfo(r.dtype).tiny)  # what single precision cannot hold
+            rest = (r / scale).astype(lu.dtype)[order][:, None]
+            for lower in (True, False):
+                rest = jax.lax.linalg.triangular_solve(lu, rest, left_side=True, lower=lower, unit_diagonal=lower)
+            return scale * rest[:, 0].astype(r.dtype)
+
+        def step(carry: Any) -> Any:
+            hidden, r, n_left, _ = carry
+            moved = hidden - solved(r)
+            r_moved = residual_fn(moved)
+            better = jnp.linalg.norm(r_moved) < jnp.linalg.norm(r)  # False for NaN
+            hidden, r = jnp.where(better, moved, hidden), jnp.where(better, r_moved, r)
+            n_left = jnp.where(jnp.linalg.norm(r) <= floor, jnp.minimum(n_left - 1, n_more), n_left - 1)
+            return hidden, r, n_left, better
+
+        carry = (hidden, residual_fn(hidden), jnp.full_like(n_more, _N_CHORD), jnp.ones((), bool))
+        hidden, r, *_ = jax.lax.while_loop(lambda carry: carry[3] & (carry[2] > 0), step, carry)
+        margin = program.gate_margin(step_fn, params, hidden, u)
+        return hidden, jnp.linalg.norm(r), margin, jnp.linalg.norm(solved(r))
+
+    return jax.vmap(one)(hidden, *given)
 
 
 def belongs_to(
     zeros: Zeros,
     hidden: np.ndarray,
     inputs: np.ndarray | None,
-    residuals: np.ndarray,
+    residuals: np.ndarray | None,
     tolerance: np.ndarray,
     contraction: float = _CONTRACTION,
 ) -> np.ndarray:
@@ -284,7 +323,7 @@ def belongs_to(
       zeros: known ones.
       hidden: (n_lanes, n_hidden) float64.
       inputs: (n_lanes, n_inputs) or None; a lane belongs to a zero at its own input only.
-      residuals: (n_lanes, n_hidden), r (or the gradient of q) at hidden.
+      residuals: (n_lanes, n_hidden), r (or the gradient of q) at hidden; None where these are zeros themselves.
       tolerance: (n_lanes,) distance within which a lane is at a zero whatever its residual, activation units.
       contraction: share of ||h - h*|| that the linear model may leave unexplained.
 
@@ -302,13 +341,17 @@ def belongs_to(
     lanes = lanes[np.argsort(closest[lanes], kind="stable")]
     away = hidden[lanes] - zeros.hidden[closest[lanes]]
     far = np.linalg.norm(away, axis=1)
+    label = np.full(len(hidden), -1)
+    if residuals is None:
+        at = far <= tolerance[lanes]
+        label[lanes[at]] = closest[lanes[at]]
+        return label
     bounds = np.searchsorted(closest[lanes], np.arange(len(zeros.hidden) + 1))
     step = np.empty_like(away)
     for k in np.flatnonzero(np.diff(bounds)):  # the lanes of one zero lie together
         here = slice(bounds[k], bounds[k + 1])
         step[here] = solve(zeros.factors[k], residuals[lanes[here]])
     left = np.linalg.norm(away - step, axis=1)
-    label = np.full(len(hidden), -1)
     belongs = (left <= contraction * far) | (far <= tolerance[lanes])
     label[lanes[belongs]] = closest[lanes[belongs]]
     return label
