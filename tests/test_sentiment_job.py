@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxfp import cli, io
-from jaxfp.cli import sentiment, sentiment_findings, sentiment_mechanism, sentiment_training, sentiment_words
+from jaxfp.cli import sentiment, sentiment_findings, sentiment_mechanism, sentiment_networks, sentiment_words
 from jaxfp.models import classifier
 from jaxfp.tasks import synthetic_reviews
 from jaxfp.tasks.sentiment import Texts
@@ -41,7 +41,7 @@ def by_hand(slowest, second=0.3, heard=0, noise=0.1):
     embedding = jnp.asarray(np.stack([WORTH, rng.normal(size=len(WORTH))], axis=1), jnp.float32).at[:4].set(0)
     readout = (jnp.asarray(left[: heard + 1].sum(0), jnp.float32), jnp.zeros(()))
     params = classifier.ClassifierParams(embedding, cell, readout, jnp.zeros(N))
-    return sentiment_training.Network(step_fn, params, VOCABULARY), right, left
+    return sentiment_networks.Network(step_fn, params, VOCABULARY), right, left
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def corpus():
 @pytest.fixture(scope="module")
 def adds_up(corpus):
     network, *modes = by_hand(KEPT)
-    untrained = sentiment_training.init_network(0, sentiment_training.Recipe("linear", N, 2), VOCABULARY)
+    untrained = sentiment_networks.init_network(0, sentiment_networks.Recipe("linear", N, 2), VOCABULARY)
     return network, modes, sentiment_findings.examine(jax.random.key(0), network, untrained, corpus, True)
 
 
 @pytest.fixture(scope="module")
 def forgets(corpus):
     network, *_ = by_hand(0.35)
-    untrained = sentiment_training.init_network(0, sentiment_training.Recipe("linear", N, 2), VOCABULARY)
+    untrained = sentiment_networks.init_network(0, sentiment_networks.Recipe("linear", N, 2), VOCABULARY)
     return sentiment_findings.examine(jax.random.key(0), network, untrained, corpus, True)
 
 
@@ -76,7 +76,7 @@ def test_what_was_put_in_is_found(adds_up, corpus):
     np.testing.assert_allclose(finding.valences[4:], WORTH[4:], atol=1e-4)
     back = corpus.test.lengths[:, None] - 1 - np.arange(CONFIG.longest)  # words since
     evidence = np.sum(WORTH[corpus.test.tokens] * KEPT ** np.maximum(back, 0) * (back >= 0), axis=1)
-    np.testing.assert_allclose(sentiment_training.classify(network, corpus.test), evidence, atol=1e-4)
+    np.testing.assert_allclose(sentiment_networks.classify(network, corpus.test), evidence, atol=1e-4)
     assert said["accuracy"]["network"] == np.mean((evidence > 0) == corpus.test.labels)
     assert said["words"]["pearson"] == pytest.approx(1, abs=1e-6)
     assert said["words"]["neutral_share"] < 1e-4

@@ -14,7 +14,7 @@ import numpy as np
 from jaxfp.analysis import integration
 from jaxfp.cli import sentiment_controls, sentiment_mechanism, sentiment_words
 from jaxfp.cli.sentiment_mechanism import N_STARTS, SlowPoints
-from jaxfp.cli.sentiment_training import Network, Recipe, classify, encode
+from jaxfp.cli.sentiment_networks import Network, Recipe, classify, encode
 from jaxfp.cli.sentiment_words import MIN_COUNT, Words
 from jaxfp.models import bag_of_words
 from jaxfp.search import candidates

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxfp import pipeline
 from jaxfp.analysis import coordinates, integration, linearization, manifolds, modes, switching
-from jaxfp.cli.sentiment_training import Network
+from jaxfp.cli.sentiment_networks import Network
 from jaxfp.models import classifier
 from jaxfp.search.dedupe import take
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt

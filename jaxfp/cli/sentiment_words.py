@@ -29,7 +29,7 @@ import numpy as np
 from jaxfp import dynamics
 from jaxfp.analysis import integration, linearization
 from jaxfp.cli.sentiment_mechanism import SlowPoints
-from jaxfp.cli.sentiment_training import Network
+from jaxfp.cli.sentiment_networks import Network
 
 N_POLAR = 100  # words of each kind: positive, negative, neutral
 N_KEPT = 1000  # words of which it is measured what is kept
