@@ -9,10 +9,10 @@
 Each run writes its own JSON under out/corpus, and its trained network under --weights; neither is made again where it
 is there, and a training that was stopped goes on from its last epoch. A cell of the table without a run stands in it as
 not run. The recipe is jaxfp.cli.sentiment_training.recipe_of, one for each corpus and cell; the test split is looked at
-here and nowhere else. Of IMDB there were two, word dropout 0.2 for four epochs and 0.4 for five: each cell has that
-which was better on the validation split with seed 0, and what the other one gave is in imdb_other_recipe/. Bag-of-words
-is fitted on the same vocabulary, once on the tokens that the networks read and once on whole reviews, its penalty
-chosen on the validation split.
+here and nowhere else. How those for IMDB were chosen, on the validation split and with seeds that are in no table, is
+told in sentiment_accuracy/README.md; rows of earlier recipes are kept in imdb_earlier/ and imdb_other_recipe/.
+Bag-of-words is fitted on the same vocabulary, once on the tokens that the networks read and once on whole reviews, its
+penalty chosen on the validation split.
 """
 
 import argparse
