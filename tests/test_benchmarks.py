@@ -296,8 +296,6 @@ def test_help_lists_every_script(capsys):
         (lfads_seeds, "lfads_seeds", 5),
         (sentiment_accuracy, "sentiment_accuracy/rotten_tomatoes", 15),
         (sentiment_accuracy, "sentiment_accuracy/imdb", 15),
-        (sentiment_accuracy, "sentiment_accuracy/imdb_first", 1),
-        (sentiment_accuracy, "sentiment_accuracy/imdb_whole", 1),
         (sentiment_accuracy, "sentiment_accuracy/imdb_earlier", 6),
         (sentiment_accuracy, "sentiment_accuracy/imdb_other_recipe", 12),
         (sentiment_seeds, "sentiment_seeds/rotten_tomatoes", 12),
