@@ -29,8 +29,8 @@ import numpy as np
 
 from benchmarks import seed_runs
 from jaxfp import io
-from jaxfp.cli import report, sentiment, sentiment_findings, sentiment_training
-from jaxfp.cli.sentiment_training import Network, Recipe
+from jaxfp.cli import report, sentiment, sentiment_findings, sentiment_networks, sentiment_training
+from jaxfp.cli.sentiment_networks import Network, Recipe
 from jaxfp.tasks import synthetic_reviews
 
 CELLS = ("vanilla", "ugrnn", "gru", "lstm")
@@ -39,7 +39,7 @@ PAPER = {  # accuracy in percent, Table 1
     "IMDB": {"bag_of_words": 88.53, "vanilla": 87.08, "ugrnn": 87.96, "gru": 86.86, "lstm": 86.93},
     "Stanford Sentiment": {"bag_of_words": 79.74, "vanilla": 78.09, "ugrnn": 77.74, "gru": 80.25, "lstm": 80.09},
 }
-RELATIVE = {"imdb": "IMDB", "imdb_whole": "IMDB", "rotten_tomatoes": "Stanford Sentiment"}
+RELATIVE = {"imdb": "IMDB", "imdb_whole": "IMDB", "imdb_first": "IMDB", "rotten_tomatoes": "Stanford Sentiment"}
 COLUMNS = (
     "accuracy",
     "dimensions.participation_ratio",
@@ -59,6 +59,9 @@ COLUMNS = (
     "points.right_on_line.tangent_median",
     "points.real_mode_nearest_one",
     "points.flags.n_points_growing",
+    "points.flags.n_points_complex",
+    "points.flags.period",
+    "points.flags.timescale_of_pairs",
     "points.flags.n_points_oscillating",
     "points.flags.largest_eigenvalue",
     "words.pearson",
@@ -67,6 +70,7 @@ COLUMNS = (
     "words.neutral_share",
     "words.lexicon",
     "words.controls.random_direction",
+    "words.kept",
     "linear_steps.one_step.mean",
     "linear_steps.no_change_one_step",
     "linear_network",
@@ -157,7 +161,7 @@ def of_kept(folder: pathlib.Path | None, corpus: str, cell: str, seed: int) -> d
 
     Args:
       folder: of its weights.
-      corpus: and how it was read: "rotten_tomatoes", "imdb", "imdb_whole".
+      corpus: and how it was read: "rotten_tomatoes", "imdb", "imdb_whole", "imdb_first".
       cell: its kind.
       seed: of its weights.
 
@@ -172,18 +176,18 @@ def of_kept(folder: pathlib.Path | None, corpus: str, cell: str, seed: int) -> d
         raise FileNotFoundError(path)
     network, provenance = _loaded(path, cell)
     recipe = Recipe(**provenance["recipe"])
-    source = corpus.removesuffix("_whole")
+    source = corpus.removesuffix("_whole").removesuffix("_first")
     texts = sentiment_findings.real_corpus(source, network.vocabulary, recipe.n_tokens, recipe.keep)
     said = row_of(seed, network, recipe, texts, provenance, synthetic=False)
     linear = path.with_name(f"{corpus}_linear_{seed}.npz")
     if linear.exists():
-        said["linear_rnn"] = sentiment_training.accuracy(_loaded(linear, "linear")[0], texts.test)
+        said["linear_rnn"] = sentiment_networks.accuracy(_loaded(linear, "linear")[0], texts.test)
     return said
 
 
 def _loaded(path: pathlib.Path, cell: str) -> tuple[Network, dict[str, Any]]:
     arrays, provenance = io.load(path)
-    return sentiment_training.as_network(cell, arrays), provenance
+    return sentiment_networks.as_network(cell, arrays), provenance
 
 
 def of_synthetic(arguments: argparse.Namespace, last_word: bool, cell: str, seed: int) -> dict[str, Any]:
@@ -207,11 +211,11 @@ def of_synthetic(arguments: argparse.Namespace, last_word: bool, cell: str, seed
     def train() -> seed_runs.Trained:
         vocabulary = synthetic_reviews.vocabulary(config)
         network, provenance = sentiment_training.train_on(seed, recipe, vocabulary, corpus.train, corpus.valid)
-        return sentiment_training.as_arrays(network), provenance
+        return sentiment_networks.as_arrays(network), provenance
 
     name = f"{'last_word' if last_word else 'synthetic'}_{cell}_{seed}"
     arrays, provenance = seed_runs.kept(arguments.weights, name, train)
-    return row_of(seed, sentiment_training.as_network(cell, arrays), recipe, corpus, provenance, synthetic=True)
+    return row_of(seed, sentiment_networks.as_network(cell, arrays), recipe, corpus, provenance, synthetic=True)
 
 
 def row_of(
@@ -232,7 +236,7 @@ def row_of(
       The row, JSON-like.
     """
     seconds = report.stopwatch()
-    untrained = sentiment_training.init_network(provenance["seed"], recipe, network.vocabulary)
+    untrained = sentiment_networks.init_network(provenance["seed"], recipe, network.vocabulary)
     key = jax.random.fold_in(jax.random.key(seed), 1)  # key(seed) itself drew the weights
     finding = sentiment_findings.examine(key, network, untrained, corpus, synthetic)
     slow = finding.slow

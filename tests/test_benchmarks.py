@@ -110,24 +110,25 @@ def _at_rest(key, network, hidden, n_candidates):
 
 
 def test_sentiment_accuracy_writes_each_run_and_its_weights(tmp_path, capsys):
-    """A corpus in a file; a second call trains nothing and looks at nothing again."""
+    """A corpus in a file, of which first tokens are read; a second call trains nothing and looks at nothing again."""
     rows = "".join(
         f"{word} film {number},{label}\n" for number in range(40) for word, label in (("fine", 1), ("dull", 0))
     )
     (tmp_path / "films.csv").write_text("text,label\n" + rows)
     asked = ["--corpus", str(tmp_path / "films.csv"), "--cells", "vanilla", "--seeds", "1", "--n-epochs", "1"]
-    asked += ["--out", str(tmp_path), "--weights", str(tmp_path / "weights")]
+    asked += ["--first", "--out", str(tmp_path), "--weights", str(tmp_path / "weights")]
     sentiment_accuracy.main(asked)
-    run = json.loads((tmp_path / "films" / "vanilla_1.json").read_text())
+    run = json.loads((tmp_path / "films_first" / "vanilla_1.json").read_text())
+    assert run["training"]["recipe"]["keep"] == "first"
     assert run["training"]["n_reviews"]["train"] + run["training"]["n_reviews"]["test"] <= 80
     assert run["bag_of_words"]["read"]["test"] == 1  # one word says it all
-    arrays, _ = io.load(tmp_path / "weights" / "films_bag_of_words.npz")
+    arrays, _ = io.load(tmp_path / "weights" / "films_first_bag_of_words.npz")
     weights = dict(zip(arrays["vocabulary"], arrays["weights_whole"], strict=True))
     assert weights["fine"] > 0 > weights["dull"]
-    written = (tmp_path / "films" / "vanilla_1.json").stat().st_mtime_ns
+    written = (tmp_path / "films_first" / "vanilla_1.json").stat().st_mtime_ns
     sentiment_accuracy.main(asked)
-    assert (tmp_path / "films" / "vanilla_1.json").stat().st_mtime_ns == written
-    assert json.loads((tmp_path / "films" / "table.json").read_text())["rows"][0]["epochs"] == 1
+    assert (tmp_path / "films_first" / "vanilla_1.json").stat().st_mtime_ns == written
+    assert json.loads((tmp_path / "films_first" / "table.json").read_text())["rows"][0]["epochs"] == 1
 
 
 def _untrained(folder):
@@ -295,9 +296,11 @@ def test_help_lists_every_script(capsys):
         (lfads_seeds, "lfads_seeds", 5),
         (sentiment_accuracy, "sentiment_accuracy/rotten_tomatoes", 15),
         (sentiment_accuracy, "sentiment_accuracy/imdb", 15),
+        (sentiment_accuracy, "sentiment_accuracy/imdb_earlier", 6),
         (sentiment_accuracy, "sentiment_accuracy/imdb_other_recipe", 12),
         (sentiment_seeds, "sentiment_seeds/rotten_tomatoes", 12),
         (sentiment_seeds, "sentiment_seeds/imdb", 12),
+        (sentiment_seeds, "sentiment_seeds/imdb_earlier", 6),
     ],
 )
 def test_committed_seeds_are_as_they_were_run(script, folder, n_rows):

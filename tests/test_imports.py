@@ -39,8 +39,8 @@ cli.cache cli.proofs cli.report cli.frame
 cli.flip_flop_training cli.flip_flop_force cli.flip_flop_mechanism cli.flip_flop
 cli.sine_training cli.sine_mechanism cli.sine_family cli.sine_generator
 cli.average_training cli.average_mechanism cli.moving_average cli.jslds_training cli.jslds_mechanism
-cli.jslds_context cli.jslds_context_mechanism cli.jslds_context_report cli.jslds cli.sentiment_training
-cli.lfads_training cli.lfads
+cli.jslds_context cli.jslds_context_mechanism cli.jslds_context_report cli.jslds cli.sentiment_networks
+cli.sentiment_training cli.lfads_training cli.lfads
 cli.sentiment_mechanism cli.sentiment_controls cli.sentiment_words cli.sentiment_findings cli.sentiment
 cli.toys cli.find cli.__init__ __main__
 """

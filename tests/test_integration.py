@@ -80,6 +80,21 @@ def test_the_mode_that_adds_up_is_found_beside_one_that_grows():
     assert integration.leading_modes(spectra, np.ones(4)).oscillatory.all()
 
 
+def test_a_pair_oscillates_if_it_turns_before_it_has_decayed():
+    """A(k) = exp(-k/tau) cos(2 pi k / T): with T = tau / 2 it swings back to exp(-1/2), with T = 2 tau to exp(-2)."""
+
+    def pair(timescale, period):
+        angle = 2 * np.pi / period
+        return np.exp(-1 / timescale) * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+    matrices = [pair(40, 20), pair(40, 80), pair(-40, 4000), np.diag([0.99, 0.5]), np.diag([-0.99, 0.5]), np.eye(2)]
+    spectra = spectrum(np.stack(matrices))
+    assert integration.oscillates(spectra).tolist() == [True, False, True, False, True, False]
+    back = [np.linalg.matrix_power(matrix, period)[0, 0] for matrix, period in zip(matrices, (20, 80), strict=False)]
+    np.testing.assert_allclose(back, np.exp([-0.5, -2.0]), rtol=1e-12)
+    assert integration.leading_modes(spectra, np.ones(2)).oscillatory.tolist() == [True] * 3 + [False] * 3
+
+
 def test_participation_ratio_counts_directions():
     """N directions of equal variance are n, whatever the basis; a line is 1; and shares add up to 1."""
     rng = np.random.default_rng(0)
@@ -134,6 +149,7 @@ def bent_step(params, hidden, inputs):
     ("call", "said"),
     [
         (lambda: integration.principal_components(np.ones(3)), "states must be"),
+        (lambda: integration.oscillates(spectrum(np.eye(2))), "modes must be"),
         (lambda: integration.leading_modes(spectrum(np.eye(2)), np.ones(2)), "modes must be"),
         (lambda: integration.leading_modes(spectrum(np.eye(2)[None]), np.ones(3)), r"readout must be \(2,\)"),
         (lambda: integration.valences(np.ones((1, 2)), np.ones((1, 3, 1)), np.ones((1, 1))), "left, input_jacobian"),

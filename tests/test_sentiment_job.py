@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxfp import cli, io
-from jaxfp.cli import sentiment, sentiment_findings, sentiment_mechanism, sentiment_training, sentiment_words
+from jaxfp.cli import sentiment, sentiment_findings, sentiment_mechanism, sentiment_networks, sentiment_words
 from jaxfp.models import classifier
 from jaxfp.tasks import synthetic_reviews
 from jaxfp.tasks.sentiment import Texts
@@ -24,21 +24,24 @@ VOCABULARY = synthetic_reviews.vocabulary(CONFIG)
 WORTH = synthetic_reviews.valences(CONFIG)
 
 
-def by_hand(slowest):
-    """H' = J h + B x, J with the rates given and non-orthogonal modes; x = (valence, noise), and l_1 B x = valence."""
+def by_hand(slowest, second=0.3, heard=0, noise=0.1):
+    """H' = J h + B x, J with the rates given and non-orthogonal modes; x = (valence, noise).
+
+    Valence goes into the mode `heard` alone, noise into the one after it; the readout sees the first, and `heard`.
+    """
     rng = np.random.default_rng(0)
     right = np.eye(N) + 0.2 * rng.normal(size=(N, N))
     right /= np.linalg.norm(right, axis=0)
     left = np.linalg.inv(right)
-    jacobian = right @ np.diag([slowest, 0.3, 0.2, -0.2, 0.1]) @ left
-    into = np.stack([right[:, 0], 0.1 * right[:, 1]], axis=1)  # noise moves a mode that is gone at once
+    jacobian = right @ np.diag([slowest, second, 0.2, -0.2, 0.1]) @ left
+    into = np.stack([right[:, heard], noise * right[:, heard + 1]], axis=1)  # noise moves a mode that is gone at once
     step_fn, cell = classifier.build_cell(jax.random.key(0), "linear", 2, N)
     new = {"dense_h": {"kernel": jacobian.T}, "dense_i": {"bias": np.zeros(N), "kernel": into.T}}
     cell = jax.tree.map(lambda old, array: jnp.asarray(array, old.dtype).reshape(old.shape), cell, new)
     embedding = jnp.asarray(np.stack([WORTH, rng.normal(size=len(WORTH))], axis=1), jnp.float32).at[:4].set(0)
-    readout = (jnp.asarray(left[0], jnp.float32), jnp.zeros(()))
+    readout = (jnp.asarray(left[: heard + 1].sum(0), jnp.float32), jnp.zeros(()))
     params = classifier.ClassifierParams(embedding, cell, readout, jnp.zeros(N))
-    return sentiment_training.Network(step_fn, params, VOCABULARY), right, left
+    return sentiment_networks.Network(step_fn, params, VOCABULARY), right, left
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +55,14 @@ def corpus():
 @pytest.fixture(scope="module")
 def adds_up(corpus):
     network, *modes = by_hand(KEPT)
-    untrained = sentiment_training.init_network(0, sentiment_training.Recipe("linear", N, 2), VOCABULARY)
+    untrained = sentiment_networks.init_network(0, sentiment_networks.Recipe("linear", N, 2), VOCABULARY)
     return network, modes, sentiment_findings.examine(jax.random.key(0), network, untrained, corpus, True)
 
 
 @pytest.fixture(scope="module")
 def forgets(corpus):
     network, *_ = by_hand(0.35)
-    untrained = sentiment_training.init_network(0, sentiment_training.Recipe("linear", N, 2), VOCABULARY)
+    untrained = sentiment_networks.init_network(0, sentiment_networks.Recipe("linear", N, 2), VOCABULARY)
     return sentiment_findings.examine(jax.random.key(0), network, untrained, corpus, True)
 
 
@@ -73,13 +76,47 @@ def test_what_was_put_in_is_found(adds_up, corpus):
     np.testing.assert_allclose(finding.valences[4:], WORTH[4:], atol=1e-4)
     back = corpus.test.lengths[:, None] - 1 - np.arange(CONFIG.longest)  # words since
     evidence = np.sum(WORTH[corpus.test.tokens] * KEPT ** np.maximum(back, 0) * (back >= 0), axis=1)
-    np.testing.assert_allclose(sentiment_training.classify(network, corpus.test), evidence, atol=1e-4)
+    np.testing.assert_allclose(sentiment_networks.classify(network, corpus.test), evidence, atol=1e-4)
     assert said["accuracy"]["network"] == np.mean((evidence > 0) == corpus.test.labels)
     assert said["words"]["pearson"] == pytest.approx(1, abs=1e-6)
     assert said["words"]["neutral_share"] < 1e-4
     assert said["points"]["right_on_line"]["central_median"] > 0.999
-    assert said["points"]["flags"]["n_points_growing"] == said["points"]["flags"]["n_points_oscillating"] == 0
+    flags = said["points"]["flags"]
+    assert flags["n_points_growing"] == flags["n_points_complex"] == flags["n_points_oscillating"] == 0
     assert said["points"]["strict"]["n_fixed"] == 1
+
+
+def kept_of_words(network, right, corpus):
+    """What `kept_effects` says, of points searched from a piece of the line."""
+    starts = np.linspace(-0.3, 0.3, sentiment_mechanism.N_STARTS)[:, None] * right[:, 0]
+    points, _ = sentiment_mechanism.find_points(network, starts)
+    slow = sentiment_mechanism.describe_points(network, points, starts, 10.0)
+    return sentiment_words.kept_effects(jax.random.key(0), network, slow, corpus.words, 8)
+
+
+def test_what_is_kept_of_a_word_needs_the_left_eigenvector(adds_up, corpus):
+    """Most of what a word moves is gone at once; some of that, too, lies along the line."""
+    said = adds_up[2].said["words"]["kept"]
+    assert said["pearson"] == pytest.approx(1, abs=1e-6)
+    assert said["explained"] == pytest.approx(1, abs=1e-4)  # the float32 eigenvalue, to a power
+    network, right, _ = by_hand(KEPT, noise=12.0)
+    said = kept_of_words(network, right, corpus)
+    assert said["pearson"] == pytest.approx(1, abs=1e-4)
+    assert said["explained"] == pytest.approx(1, abs=1e-4)
+    assert said["controls"]["random_direction"]["median"] < 0.7
+    assert said["controls"]["along_the_line"]["largest"] < 0.9
+    judged = sentiment_findings.judge({"words": {"kept": said}})
+    assert judged["S7 kept of a word half a text later"]["met"]
+    assert judged["S7 kept, by random left vectors"]["met"]
+
+
+def test_a_slowest_mode_that_does_not_hear_words_keeps_none(corpus):
+    """A second mode of 100 words adds up the valences: what is kept is there, and the slowest mode has none of it."""
+    network, right, _ = by_hand(KEPT, second=np.exp(-1 / 100), heard=1)
+    said = kept_of_words(network, right, corpus)
+    assert said["explained_by_all_modes"] == pytest.approx(1, abs=1e-4)
+    assert abs(said["explained"]) < 1e-3
+    assert said["controls"]["other_left_modes"]["largest"] > 0.999
 
 
 def test_a_linear_network_is_its_own_linearization(adds_up):

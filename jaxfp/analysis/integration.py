@@ -12,6 +12,11 @@ Where lambda_1 is complex there is no such mode: state and valence oscillate. Th
 NaN, so that nothing is averaged over them unseen. What the readout w gets of an input is there still: w P J_in x, with
 P = r_1 l_1 of a mode, P = 2 Re r_1 l_1 of a pair.
 
+That a pair is complex does not yet make it oscillate. Its part of the state is A exp(-t / tau) cos(2 pi t / T), with
+the period T and the timescale tau. With T above tau less than exp(-1) of it is left when the first turn is over, of
+one that turns once in 40 timescales exp(-40): it decays, as a real mode would, before anything swings back. Only what
+turns within its timescale, T < tau, or what grows as it turns, oscillates in effect (`oscillates`).
+
 participation ratio   (sum_i v_i)^2 / sum_i v_i^2 of the variances v_i along principal directions: how many there are in
                       effect, 1 on a line, n for a cloud that is round in n directions.
 |cos|                 of the angle between two vectors. Of a random direction in n dimensions its mean square is 1/n.
@@ -132,6 +137,31 @@ def leading_modes(modes: Modes, readout: Array, *, nearest_one: bool = False) ->
     sign = np.where(right @ readout < 0, -1.0, 1.0)[:, None]
     seen = ((pointing @ readout)[:, None] * listening).real
     return Leading(eigenvalue, sign * right, sign * left, np.where(real, 1, 2) * seen, oscillatory)
+
+
+def oscillates(modes: Modes) -> np.ndarray:
+    """Whether the slowest mode of each point turns once before it has decayed: period < timescale.
+
+    Args:
+      modes: `spectrum` of the Jacobians (n_points, n_hidden, n_hidden) of a map, with any vectors.
+
+    Returns:
+      (n_points,) bool; True, too, of a mode that turns and grows. A real negative eigenvalue has the period 2.
+
+    Raises:
+      ValueError: if the modes have no axis n_points.
+
+    Example:
+      >>> from jaxfp import spectrum
+      >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])  # once in 4 steps
+      >>> oscillates(spectrum(np.stack([0.9 * turn, 0.5 * turn, 1.1 * turn, np.eye(2)]))).tolist()
+      [True, False, True, False]
+    """
+    if np.ndim(modes.timescale) != 2:
+        raise ValueError("modes must be those of (n_points, n_hidden, n_hidden) Jacobians.")
+    timescale, frequency = np.asarray(modes.timescale)[:, 0], np.abs(np.asarray(modes.frequency)[:, 0])
+    with np.errstate(invalid="ignore"):  # 0 times infinity, of an eigenvalue 1
+        return (frequency > 0) & ((timescale < 0) | (timescale * frequency > 1))
 
 
 def valences(left: Array, input_jacobian: Array, inputs: Array) -> np.ndarray:

@@ -17,9 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxfp import io, plotting
-from jaxfp.cli import frame, report, sentiment_findings, sentiment_mechanism, sentiment_training, sentiment_words
+from jaxfp.cli import (
+    frame,
+    report,
+    sentiment_findings,
+    sentiment_mechanism,
+    sentiment_networks,
+    sentiment_training,
+    sentiment_words,
+)
 from jaxfp.cli.sentiment_findings import Corpus, Finding
-from jaxfp.cli.sentiment_training import Network, Recipe
+from jaxfp.cli.sentiment_networks import Network, Recipe
 from jaxfp.tasks import synthetic_reviews
 
 CELLS = ("gru", "lstm", "ugrnn", "vanilla")
@@ -55,7 +63,7 @@ def add_parser(commands: Any) -> None:
         run,
         out="sentiment",
         trains="train a new network, some minutes, instead of loading the packaged one; writes weights.npz, too",
-        n_hidden="64; 32 for synthetic reviews",
+        n_hidden="64; 32 for synthetic reviews, 96 for a gru or lstm of imdb or a file",
         seed="training, states and controls",
         checkpoint="keep finished epochs there; a run that was killed goes on from there when the same command is run "
         "again",
@@ -84,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
             job.console.print(why)
         network, corpus, provenance = _network(arguments, data)
         recipe = Recipe(**provenance["recipe"])
-        untrained = sentiment_training.init_network(provenance["seed"], recipe, network.vocabulary)
+        untrained = sentiment_networks.init_network(provenance["seed"], recipe, network.vocabulary)
         key = jax.random.fold_in(jax.random.key(arguments.seed), 1)  # key(seed) itself drew the weights
         finding = sentiment_findings.examine(key, network, untrained, corpus, data == "synthetic")
         judged = sentiment_findings.judge(finding.said)
@@ -121,7 +129,7 @@ def _network(arguments: argparse.Namespace, data: str) -> tuple[Network, Corpus,
                 f"--cell {arguments.cell} on synthetic reviews goes with --train: the packaged one is gru."
             )
         arrays, provenance = io.load_packaged(name)
-        network = sentiment_training.as_network(arguments.cell, arrays)
+        network = sentiment_networks.as_network(arguments.cell, arrays)
         return network, _corpus(data, network.vocabulary, Recipe(**provenance["recipe"])), provenance
     recipe = sentiment_training.recipe_of(arguments.cell, data, small=data == "rotten_tomatoes")
     if data == "synthetic":
@@ -129,7 +137,7 @@ def _network(arguments: argparse.Namespace, data: str) -> tuple[Network, Corpus,
     recipe = recipe if arguments.n_hidden is None else dataclasses.replace(recipe, n_units=arguments.n_hidden)
     fit: dict[str, Any] = {"progress": not arguments.quiet, "checkpoint": arguments.checkpoint}
     network, corpus, provenance = train(arguments.seed, data, recipe, **fit)
-    io.save(arguments.out / "weights.npz", sentiment_training.as_arrays(network), provenance)
+    io.save(arguments.out / "weights.npz", sentiment_networks.as_arrays(network), provenance)
     return network, corpus, provenance
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxfp.analysis import integration, switching
 from jaxfp.cli.sentiment_mechanism import SlowPoints, inside
-from jaxfp.cli.sentiment_training import Network, classify
+from jaxfp.cli.sentiment_networks import Network, classify
 from jaxfp.tasks import sentiment
 
 N_WINDOWS = 128

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxfp import pipeline
 from jaxfp.analysis import coordinates, integration, linearization, manifolds, modes, switching
-from jaxfp.cli.sentiment_training import Network
+from jaxfp.cli.sentiment_networks import Network
 from jaxfp.models import classifier
 from jaxfp.search.dedupe import take
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
@@ -234,6 +234,7 @@ def describe(
     if len(slow.line.hidden):
         near = switching.nearest_distance(slow.points.hidden[slow.rows], slow.line.hidden)[1]
         on_tangent = np.abs(np.sum(slow.leading.right * slow.line.tangent[near], axis=1))
+    pair, turns = slow.leading.oscillatory, integration.oscillates(slow.modes)
     with np.errstate(divide="ignore"):
         period = 1 / np.abs(slow.modes.frequency[:, 0])
     adds_up = integration.leading_modes(slow.modes, weight, nearest_one=True)
@@ -295,10 +296,12 @@ def describe(
             "n_points_growing": int(np.sum(size[:, 0] > 1)),
             "largest_eigenvalue": float(size.max()),
             "n_growing_modes_most": int(np.sum(size > 1, axis=1).max()),
-            "n_points_oscillating": int(slow.leading.oscillatory.sum()),
-            "period": _median(period[slow.leading.oscillatory]),
-            "n_central_oscillating": int(slow.leading.oscillatory[central].sum()),
-            "n_defective": int(np.sum(np.isnan(slow.leading.right[:, 0]) & ~slow.leading.oscillatory)),
+            "n_points_complex": int(pair.sum()),
+            "period": _median(period[pair]),
+            "timescale_of_pairs": _median(scales[pair, 0]),
+            "n_points_oscillating": int(turns.sum()),
+            "n_central_oscillating": int(turns[central].sum()),
+            "n_defective": int(np.sum(np.isnan(slow.leading.right[:, 0]) & ~pair)),
             "verdicts": {str(v): int(np.sum(slow.modes.verdict == v)) for v in np.unique(slow.modes.verdict)},
         },
     }

@@ -3,6 +3,15 @@
 The valence of a word x is l_1 J_in x (`analysis.integration`), here the mean over the central slow points; it is held
 against the weights of a bag of words, and against other directions in place of l_1.
 
+Any direction in place of l_1 does nearly as well there, once training has put valence into the embedding: J_in x is
+valence whichever way it is looked at. What l_1 says, and they do not, is how much of a word is kept. So a word is given
+to the network itself at a slow point, n silent steps follow, n as many as a word stands on average before the end of a
+text, and the change of the logit that is left then, measured, is held against
+
+    w r_1 lambda_1^n l_1 J_in x      (of a pair: twice the real part)
+
+and against the same words' projections on other directions.
+
 Modifiers are the follow-up's (Maheswaranathan & Sussillo 2020, arXiv:2004.08013), not the paper's: after a word m the
 state is F(h*, m), and the input Jacobian there is another. What m does to the push of words x on the readout is
 
@@ -20,9 +29,10 @@ import numpy as np
 from jaxfp import dynamics
 from jaxfp.analysis import integration, linearization
 from jaxfp.cli.sentiment_mechanism import SlowPoints
-from jaxfp.cli.sentiment_training import Network
+from jaxfp.cli.sentiment_networks import Network
 
 N_POLAR = 100  # words of each kind: positive, negative, neutral
+N_KEPT = 1000  # words of which it is measured what is kept
 MIN_COUNT = 20  # training texts that a word must stand in to be judged by
 NEGATORS = ("not", "never", "no", "n't", "don't", "doesn't", "didn't", "isn't", "wasn't", "can't", "hardly", "without")
 INTENSIFIERS = ("very", "extremely", "really", "so", "too", "most", "truly", "quite", "incredibly", "absolutely")
@@ -101,9 +111,6 @@ def word_valences(
     middle = chosen[np.argmin(np.abs(slow.logits[slow.rows[chosen]]))]
     pushed = slow.input_jacobian[middle] @ embedding[rows].T
     random = integration.random_directions(key, 200, len(pushed))
-    others = slow.modes.left[middle][1:]
-    others = np.concatenate([others.real, others.imag[np.abs(others.imag).max(1) > 0]])
-    others = others[np.isfinite(others).all(1)]
     adds_up = integration.leading_modes(slow.modes, np.asarray(network.params.readout[0], np.float64), nearest_one=True)
     near = np.flatnonzero(slow.central & ~np.isnan(adds_up.left[:, 0]))
     nearest = integration.valences(adds_up.left[near], slow.input_jacobian[near], embedding)[:, rows]
@@ -122,9 +129,73 @@ def word_valences(
         "spread_over_points": float(np.median(valence.std(0)[rows]) / max(mean[rows].std(), 1e-300)),
         "controls": {
             name: _spread([abs(_correlation(left @ pushed, weights)) for left in lefts])
-            for name, lefts in (("random_direction", random), ("other_left_modes", others))
+            for name, lefts in (
+                ("random_direction", random), ("other_left_modes", _parts(slow.modes.left[middle][1:]))
+            )
         },
     }  # fmt: skip
+
+
+def kept_effects(key: jax.Array, network: Network, slow: SlowPoints, words: Words, n_silent: int) -> dict[str, Any]:
+    """S7: what is left of each word in the logit when nothing follows, beside what the slowest mode says is kept.
+
+    Args:
+      key: of the random directions.
+      network: of any cell.
+      slow: see `SlowPoints`; the one nearest to undecided is where words are given.
+      words: see `Words`; at most `N_KEPT`, evenly taken from those that are frequent.
+      n_silent: steps after the word.
+
+    Returns:
+      Dict: "pearson" and "explained", the share of the measured sum of squares, of the slowest mode, nothing fitted;
+      the same of all modes; "controls", |correlations| of J_in x along random directions, along the other left
+      eigenvectors, and along the line of slow points.
+
+    Example:
+      >>> kept_effects.__name__
+      'kept_effects'
+    """
+    embedding, weight = (np.asarray(x, np.float64) for x in (network.params.embedding, network.params.readout[0]))
+    rows = polar_words(words)["all"]
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(N_KEPT, len(rows))).round().astype(int))]
+    middle = int(np.argmin(np.abs(slow.logits[slow.rows])))
+    point, modes = slow.points.hidden[slow.rows[middle]], slow.modes
+    drive = np.zeros((len(rows) + 1, n_silent + 1, embedding.shape[1]))
+    drive[:-1, 0] = embedding[rows]  # the last row is silence throughout: what the slow point does by itself
+    after = dynamics.simulate(network.step_fn, network.params.cell, np.tile(point, (len(drive), 1)), drive)[:, -1]
+    kept = (after[:-1] - after[-1]) @ weight
+    pushed = slow.input_jacobian[middle] @ embedding[rows].T
+    power = modes.eigenvalues[middle] ** n_silent * (weight @ modes.right[middle])
+    by_mode = power[:, None] * (modes.left[middle] @ pushed)
+    slowest = (2 if slow.leading.oscillatory[middle] else 1) * by_mode[0].real
+    directions = {
+        "random_direction": integration.random_directions(key, 200, len(pushed)),
+        "other_left_modes": _parts(modes.left[middle][1:]),
+        "along_the_line": slow.components.directions[:1],
+    }
+    return {
+        "n_silent": n_silent,
+        "n_words": len(rows),
+        "pearson": _correlation(slowest, kept),
+        "explained": _explained(slowest, kept),
+        "pearson_of_all_modes": _correlation(by_mode.sum(0).real, kept),
+        "explained_by_all_modes": _explained(by_mode.sum(0).real, kept),
+        "controls": {
+            name: _spread([abs(_correlation(left @ pushed, kept)) for left in lefts])
+            for name, lefts in directions.items()
+        },
+    }
+
+
+def _parts(left: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts of complex rows, those that are not 0 or NaN."""
+    rows = np.concatenate([left.real, left.imag[np.abs(left.imag).max(1) > 0]])
+    return rows[np.isfinite(rows).all(1)]
+
+
+def _explained(predicted: np.ndarray, measured: np.ndarray) -> float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(1 - np.sum((measured - predicted) ** 2) / np.sum(measured**2))
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -108,7 +108,8 @@ def slow_points_on_line(points: Any, theta: Any, line: Any = None, arrows: Any =
     if arrows is not None:
         for place, way in zip(np.asarray(arrows[0]), np.asarray(arrows[1]), strict=True):
             ax.plot(*(place + np.outer((-1, 1), 0.08 * reach * way)).T, color=INDEX_COLORS[2], lw=1.2, zorder=3)
-        ax.plot([], [], color=INDEX_COLORS[2], lw=1.2, label="slowest mode")
+        if np.isfinite(np.asarray(arrows[1], float)).any():  # a pair has no direction
+            ax.plot([], [], color=INDEX_COLORS[2], lw=1.2, label="slowest mode")
     middle = (seen.max(0) + seen.min(0)) / 2  # both axes at one scale: PC 2 is not stretched into view
     ax.set_xlim(middle[0] - 0.6 * reach, middle[0] + 0.6 * reach)
     ax.set_ylim(middle[1] - 0.6 * reach, middle[1] + 0.6 * reach)
@@ -164,7 +165,8 @@ def token_timescales(theta: Any, timescales: Any, length: float, line: Any = Non
     """
     ax = plt.subplots()[1] if ax is None else ax
     for mode, (values, color) in enumerate(zip(np.asarray(timescales).T, INDEX_COLORS[1:], strict=False)):
-        ax.semilogy(theta, values, ".", ms=4, color=color, label=f"mode {mode + 1}")
+        size = (9, 5, 4)[mode]  # where modes 1 and 2 are a pair, one is seen behind the other
+        ax.semilogy(theta, values, ".", ms=size, mew=0, color=color, label=f"mode {mode + 1}")
     if line is not None:
         ax.semilogy(*line, color="0.6", lw=1.0, zorder=0, label="along the line")
     ax.axhline(length, color="black", lw=0.8, ls="--", label=f"median text, {length:.0f}")
@@ -196,6 +198,7 @@ def valence_histograms(valences: Mapping[str, Any], ax: Axes | None = None) -> A
     for name, values in valences.items():
         ax.hist(values, bins, color=_KINDS[name], alpha=0.6, label=f"{name} in a bag of words")
     ax.set(xlabel="valence $l_1 J_{in} x$", ylabel="words", title="Words along the slowest mode")
+    ax.locator_params(axis="x", nbins=5)
     ax.set_ylim(top=1.25 * ax.get_ylim()[1])
     ax.legend(fontsize=7, loc="upper left")
     return ax
@@ -225,7 +228,9 @@ def alignment_histogram(aligned: Any, null: Any, ax: Axes | None = None) -> Axes
         if len(values):
             weights = np.full(len(values), 1 / len(values)).tolist()
             ax.hist(values, bins, weights=weights, color=color, alpha=0.7, label=name)
-    ax.set(xlabel="|cos| with the line of slow points", ylabel="share", title="Slowest modes lie along the line")
+        else:
+            ax.plot([], [], color=color, label=f"{name}: none is real")
+    ax.set(xlabel="|cos| with the line of slow points", ylabel="share", title="Slowest modes and the line")
     ax.legend(fontsize=7, loc="upper center")
     return ax
 
@@ -276,6 +281,7 @@ def error_growth(steps: Any, errors: Mapping[str, Any], ax: Axes | None = None) 
         ax.plot(steps, values, line, marker=".", color=color, label=name)
     ax.set(xlabel="steps", ylabel="median relative error", title="Linear steps that run by themselves")
     ax.set_ylim(bottom=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize=8)
     return ax
 
