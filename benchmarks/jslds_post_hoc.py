@@ -5,7 +5,7 @@
 Each run writes its own JSON; runs that are there already are not repeated, so an interrupted table resumes.
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
-The network is a GRU of 32 units, trained alone and without noise, as the baseline of jslds_seeds is, which has 24.
+The network is a GRU of 32 units, trained alone and without noise, as the baseline of jslds_seeds is, which has 28.
 Only the expansion network is trained, on simulated trials; all numbers are of other trials. Beside it linearization
 about the nearest of all fixed points found, one step from the network's own state ("one_step") and running freely
 ("free_run"), as the switching linear system does. "free_points" is fitted without the fixed-point term: what a

@@ -99,7 +99,7 @@ def add_parser(commands: Any) -> None:
         out="jslds",
         trains="train a new network with its linear system, some minutes, instead of loading the packaged one; writes "
         "weights.npz, too",
-        n_hidden="24; 64 for --task context",
+        n_hidden="28; 64 for --task context",
         seed="training, trials and search",
         checkpoint="keep there what is finished of training and search; a run that was killed goes on from there when "
         "the same command is run again",

@@ -5,7 +5,7 @@ their pulses; the same Gaussian noise on the state of both branches after every 
 hold its memories at fixed points. Without them, `PLAIN`, a GRU closes its gates instead: F(h, 0) is nearly h
 everywhere, every state is nearly a fixed point, and the fixed-point term is small for nothing. With noise, units that a
 memory does not need still close their gates: modes with eigenvalue 1 that take up no pulse, and fast ones are left to
-those that do. The fewer units, the more noise and the weaker the fixed-point term, the fewer such modes; hence 24
+those that do. The fewer units, the more noise and the weaker the fixed-point term, the fewer such modes; hence 28
 units, noise 0.15, which falls to a half, and lam_e = 5. lam_e and lam_a grow from 0 over the first tenth of the
 updates. `STANDARD` is the network alone, without noise: the baseline of Smith et al. (2021). `PAPER` has their own
 sizes, optimizer and number of updates, of their released code: for a GPU.
@@ -50,7 +50,7 @@ class Recipe:
     """
 
     cell: equations.CellKind = "gru"
-    n_units: int = 24
+    n_units: int = 28
     strengths: jslds_losses.Strengths = dataclasses.field(default_factory=lambda: jslds_losses.Strengths(lam_e=5.0))
     noise: float = 0.15
     noise_left: float = 0.5

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
 
 from jaxfp.plotting.points import INDEX_COLORS, SLOW_COLOR
@@ -281,7 +282,7 @@ def error_growth(steps: Any, errors: Mapping[str, Any], ax: Axes | None = None) 
         ax.plot(steps, values, line, marker=".", color=color, label=name)
     ax.set(xlabel="steps", ylabel="median relative error", title="Linear steps that run by themselves")
     ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.legend(fontsize=8)
     return ax
 
