@@ -242,7 +242,7 @@ def _draw(network: Network, finding: Finding, points: Points, analysis: report.A
     n_unstable = analysis.modes.n_unstable[points.proved]
     lines = [f"{bit + 1}{sign}" for bit in range(n_bits) for sign in "-+"]
     order = np.argsort(states.names)  # as people read them
-    strength = np.linalg.norm(states.taken_up, axis=1)
+    strength = np.linalg.norm(states.taken_up[:, : jslds_mechanism.N_MODES], axis=1)
     hold = {"network": said["hold"]["rnn"], "linear system": said["hold"]["jslds"]}
     outputs, switching_outputs = trials.outputs, trials.switching_outputs
     return [

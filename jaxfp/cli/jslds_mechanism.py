@@ -270,7 +270,7 @@ class States(NamedTuple):
       codes: (n_clusters, n_bits), -1 or +1, what the readout says at each center.
       readout: (n_clusters, n_bits), how loud.
       eigenvalues: (n_clusters, n_hidden) complex, leading ones first.
-      taken_up: (n_clusters, N_MODES, n_inputs), what the leading modes take up from each line, see `selection`.
+      taken_up: (n_clusters, n_hidden, n_inputs), what each mode takes up from each line, see `selection`.
       driven: (n_clusters, n_bits, n_inputs), what each line does to the outputs within a step.
     """
 
@@ -326,7 +326,7 @@ def find_states(network: Network, trials: Trials) -> States:
         np.where(said > 0, 1, -1),
         said,
         np.asarray(spectra.eigenvalues),
-        switching.selection(spectra.left, linear.input_jacobian, N_MODES),
+        switching.selection(spectra.left, linear.input_jacobian),
         w_out @ linear.input_jacobian[:, : w_out.shape[1]],
     )
 
@@ -340,8 +340,9 @@ def explain(states: States, points: Points) -> dict[str, Any]:
 
     Returns:
       Dict of numbers, by cluster where a list: sizes, sign codes, spread; smallest |readout| at a center; leading
-      |eigenvalues| at the centers; the selection ratio, in left eigenvectors and in outputs, of the lines that flip a
-      bit of the center's own code; and how far expansion points are from the nearest proved fixed point.
+      |eigenvalues| at the centers; the selection ratio, in the N_MODES leading left eigenvectors and in outputs, of the
+      lines that flip a bit of the center's own code, and the least of all centers in the leading 1, 2, ... n_hidden;
+      and how far expansion points are from the nearest proved fixed point.
 
     Example:
       >>> from jaxfp.cli import jslds_training
@@ -354,7 +355,8 @@ def explain(states: States, points: Points) -> dict[str, Any]:
       1
     """
     clusters = states.clusters
-    by_modes = switching.selection_ratio(states.taken_up, states.flips)
+    by_modes = switching.selection_ratio(states.taken_up[:, :N_MODES], states.flips)
+    n_modes = range(1, states.taken_up.shape[1] + 1)
     proved = points.found.hidden[points.proved]
     distance, which = switching.nearest_distance(states.points, proved)
     relative = distance / np.linalg.norm(states.points, axis=1)
@@ -370,6 +372,9 @@ def explain(states: States, points: Points) -> dict[str, Any]:
         "eigenvalues": np.abs(states.eigenvalues)[:, :N_MODES].tolist(),
         "selection_least": float(by_modes.min()),
         "selection": by_modes.tolist(),
+        "selection_least_by_n_modes": [
+            float(switching.selection_ratio(states.taken_up[:, :n], states.flips).min()) for n in n_modes
+        ],
         "selection_in_outputs": switching.selection_ratio(states.driven, states.flips).tolist(),
         "n_proved": len(proved),
         "distance_to_proved": {
