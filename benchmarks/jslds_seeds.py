@@ -5,12 +5,13 @@
 Each run writes its own JSON; runs that are there already are not repeated, so an interrupted table resumes.
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
-One recipe for every seed (jaxfp/cli/jslds_training.py), run on seeds 20 to 24 once it was fixed. Three earlier ones had
-been run on seeds 0 to 4; earlier/ holds the rows of the first (32 units, noise 0.1, lam_e 100, 4,000 updates), which
-also met everything in all seeds but the selection in one. Beside it, from the same seed: the network alone without noise
-("standard", the baseline's network: its points are searched until complete, so that saddles are among them) and alone
-with noise and sparse trials, the same recipe ("standard_with_noise"). With --ablations also the linear system without
-its fixed-point term, without its approximation term, and without noise ("plain", the degenerate solution).
+One recipe for every seed (jaxfp/cli/jslds_training.py), run on seeds 20 to 24 once it was fixed. Three earlier ones
+had been run on seeds 0 to 4; earlier/ holds the rows of the first (32 units, noise 0.1, lam_e 100, 4,000 updates),
+which also met everything in all seeds but the selection in one. Beside it, from the same seed: the network alone
+without noise ("standard", the baseline's network: its points are searched until complete, so that saddles are among
+them) and alone with noise and sparse trials, the same recipe ("standard_with_noise"). With --ablations also the linear
+system without its fixed-point term, without its approximation term, and without noise ("plain", the degenerate
+solution).
 """
 
 import argparse
