@@ -93,6 +93,7 @@ def loss_terms(
       ValueError: if the shapes do not fit.
 
     Example:
+      >>> from jaxfp.models.jslds import build_expansion
       >>> expand_fn, expansion = build_expansion(1)
       >>> model = Jslds(lambda p, h, u: p * h + u, expand_fn)
       >>> params = JsldsParams(0.5, expansion, (jnp.ones((1, 1)), jnp.zeros(1)), jnp.zeros(1))

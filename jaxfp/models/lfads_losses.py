@@ -126,6 +126,7 @@ def terms_of(params: LfadsParams, both: LfadsRollout, spikes: Any, config: Lfads
       LfadsTerms.
 
     Example:
+      >>> from jaxfp.models import jslds
       >>> start, path = jnp.zeros((2, 3)), jnp.zeros((2, 5, 3))
       >>> both = LfadsRollout(start, start, start, *[path] * 3, jslds.Rollout(*[path] * 4), *[path] * 4)
       >>> round(float(terms_of((), both, path, LfadsConfig()).nll), 3)  # 15 counts of 0 where 1 was expected
