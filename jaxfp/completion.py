@@ -31,7 +31,9 @@ from jaxfp.search import dedupe, judgment, polish, wave
 from jaxfp.search import known as so_far
 from jaxfp.types import FIXED, SLOW, FixedPoints, Kind, Params, Report, StepFn
 
-_N_OWN, _N_MORE = 256, 148  # of the user's candidates searched at an input at first, and at a time after that
+# Of the user's candidates searched at an input at first, and at a time after that: four points seen once are less than
+# completeness.SINGLES_LIMIT of 404, while three are more of 256.
+_N_OWN, _N_MORE = 256, 148
 _PATIENCE = 4  # seeded waves before the user's candidates that had no turn yet are searched, too
 _N_SEEDED = 256  # candidates of one seeded wave, per input; a quarter are states of trajectories from anywhere
 _N_WAYS = 4  # random vectors that are grown at each point

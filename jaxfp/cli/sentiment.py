@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
         _show(job.console, data, finding, judged, provenance)
         drawings = draw(network, finding, corpus)
         report.save_panels(arguments.out / "summary.png", drawings[:8])
+        job.console.print("The eight panels of the paper's figures are together in summary.png.")
     contents = {"data": data, "note": why, "training": provenance, **finding.said, "judged": judged}
     points = {"fixed_points.npz": finding.strict}
     if finding.slow is not None:

@@ -23,7 +23,7 @@ _TORCH_NAMES = {"weight_hh": "w_rec", "weight_ih": "w_in", "bias_ih": "b", "bias
 
 
 def from_torch(
-    state_dict: Mapping[str, Any], *, cell: str, layer: int = 0, prefix: str | None = None
+    state_dict: Mapping[str, Any], *, cell: equations.CellKind, layer: int = 0, prefix: str | None = None
 ) -> tuple[adapters.ArraysStep, dict[str, Array]]:
     """One layer of a PyTorch RNN, GRU, LSTM, or of their cells.
 
@@ -65,7 +65,7 @@ def from_torch(
         if b.shape != recurrent.shape:
             raise ValueError(f"bias_ih and bias_hh must have one shape, got {b.shape} and {recurrent.shape}.")
         arrays["b"] = b + recurrent
-    return adapters.from_arrays(cell, arrays)  # type: ignore[arg-type]
+    return adapters.from_arrays(cell, arrays)
 
 
 def _find_layer(names: list[str], layer: int, prefix: str | None) -> tuple[str, str]:
@@ -84,7 +84,7 @@ def _find_layer(names: list[str], layer: int, prefix: str | None) -> tuple[str, 
 
 
 def from_keras(
-    weights: Sequence[Any], *, cell: str, reset_after: bool | None = None
+    weights: Sequence[Any], *, cell: equations.CellKind, reset_after: bool | None = None
 ) -> tuple[adapters.ArraysStep, dict[str, Array]]:
     """A Keras SimpleRNN, GRU, LSTM, or one of their cells.
 
@@ -121,7 +121,7 @@ def from_keras(
     ours = {"w_in": arrays["kernel"].T, "w_rec": arrays["recurrent_kernel"].T}
     bias = arrays.get("bias")
     if cell != "gru":
-        return adapters.from_arrays(cell, ours if bias is None else ours | {"b": bias})  # type: ignore[arg-type]
+        return adapters.from_arrays(cell, ours if bias is None else ours | {"b": bias})
     if reset_after is None and bias is None:
         raise ValueError("reset_after must be given for a GRU without bias: nothing else tells.")
     after = bias.ndim == 2 if reset_after is None and bias is not None else reset_after
