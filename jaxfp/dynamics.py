@@ -103,6 +103,8 @@ def _compiled(function: Callable[..., Any], static: tuple[str, ...]) -> Callable
 def widen(tree: Any) -> Any:
     """Floating leaves as float64, exactly; integer, boolean and key leaves as they are. Needs x64 in scope.
 
+    Numbers are cast on the host, since a cast in JAX must be compiled for every shape.
+
     Args:
       tree: pytree of arrays.
 
@@ -119,7 +121,7 @@ def widen(tree: Any) -> Any:
         if isinstance(x, float | np.floating | np.ndarray | jax.Array) and jnp.issubdtype(
             jnp.result_type(x), jnp.floating
         ):
-            return jnp.asarray(x, jnp.float64)
+            return jnp.asarray(x if isinstance(x, jax.core.Tracer) else np.asarray(x, np.float64), jnp.float64)
         return x
 
     return jax.tree.map(leaf, tree)

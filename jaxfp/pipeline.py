@@ -130,8 +130,10 @@ def find_fixed_points(
     arguments.check_flag("progress", progress)
     if solver is not None:
         arguments.check_solver(solver)
-    key = jax.random.key(0) if key is None else key
-    seeding.check_key(key)
+    if key is not None:
+        seeding.check_key(key)
+    elif until == "complete" or checkpoint is not None:  # else nothing is drawn, and a key is a program to compile
+        key = jax.random.key(0)
     if checkpoint is not None:
         arguments.check_path("checkpoint", checkpoint)
     arguments.check_step(step_fn)

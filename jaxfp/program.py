@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
@@ -110,8 +109,8 @@ def gate_margin(step_fn: StepFn, params: Params, hidden: jax.Array, inputs: jax.
             add_gate(1 / (1 + out), 1 / (1 + 1 / out))
         elif name == "tanh":
             squashed[eqn.outvars[0]] = out
-        elif name in ("mul", "div", "add", "sub") and any(isinstance(v, jex.Literal) for v in eqn.invars):
-            for tanh in [squashed[v] for v in eqn.invars if not isinstance(v, jex.Literal) and v in squashed]:
+        elif name in ("mul", "div", "add", "sub") and any(is_literal(v) for v in eqn.invars):
+            for tanh in [squashed[v] for v in eqn.invars if not is_literal(v) and v in squashed]:
                 if name in ("mul", "div"):
                     squashed[eqn.outvars[0]] = tanh
                 else:
@@ -154,17 +153,45 @@ def _is_key(value: Any) -> bool:
 def _closed(jaxpr: Any) -> Iterator[Any]:
     """Every jaxpr inside that brings constants of its own."""
     for eqn in _equations(jaxpr):
-        yield from (inner for inner in _inner(eqn) if isinstance(inner, jex.ClosedJaxpr))
+        yield from (inner for inner in _inner(eqn) if _is_closed(inner))
 
 
-def called(eqn: Any) -> jex.ClosedJaxpr | None:
+class Called(NamedTuple):
+    """A program that another calls.
+
+    Attributes:
+      jaxpr: its equations.
+      consts: its constants.
+    """
+
+    jaxpr: Any
+    consts: Any
+
+
+def is_literal(atom: Any) -> bool:
+    """Is what an equation reads a number, not a variable? Asked for by its value: jax.extend takes long to import.
+
+    Args:
+      atom: of `eqn.invars` or `jaxpr.outvars`.
+
+    Returns:
+      True for a number.
+
+    Example:
+      >>> [is_literal(atom) for atom in jax.make_jaxpr(lambda x: x + 1.0)(0.0).eqns[0].invars]
+      [False, True]
+    """
+    return hasattr(atom, "val")
+
+
+def called(eqn: Any) -> Called | None:
     """The program that an equation calls as it stands: a nested jit, a checkpoint, a function with rules of its own.
 
     Args:
       eqn: equation of a jaxpr.
 
     Returns:
-      ClosedJaxpr, or None for an operation, a loop or a branch.
+      Called, or None for an operation, a loop or a branch.
 
     Example:
       >>> called(jax.make_jaxpr(jax.jit(jnp.sin))(1.0).eqns[0]).jaxpr.eqns[0].primitive.name
@@ -173,7 +200,7 @@ def called(eqn: Any) -> jex.ClosedJaxpr | None:
     if eqn.primitive.name not in _CALLS:
         return None
     body = _inner(eqn)[0]
-    return body if isinstance(body, jex.ClosedJaxpr) else jex.ClosedJaxpr(body, ())
+    return Called(body.jaxpr, body.consts) if _is_closed(body) else Called(body, ())
 
 
 def evaluate_equation(jaxpr: Any, eqn: Any, operands: list[Any]) -> list[Any]:
@@ -193,10 +220,10 @@ def evaluate_equation(jaxpr: Any, eqn: Any, operands: list[Any]) -> list[Any]:
       0.0
     """
     # A jaxpr of this one equation: evaluating a jaxpr is public, binding a primitive is not.
-    taken = [(v, x) for v, x in zip(eqn.invars, operands, strict=True) if not isinstance(v, jex.Literal)]
+    taken = [(v, x) for v, x in zip(eqn.invars, operands, strict=True) if not is_literal(v)]
     taken = list({id(v): (v, x) for v, x in taken}.values())
     names = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
-    one = jex.Jaxpr((), [v for v, _ in taken], eqn.outvars, [eqn], debug_info=names)
+    one = type(jaxpr)((), [v for v, _ in taken], eqn.outvars, [eqn], debug_info=names)
     return jax.core.eval_jaxpr(one, (), *[x for _, x in taken])
 
 
@@ -213,17 +240,21 @@ def _dtype_of_mantissa(bits: int) -> Any:
     return jnp.dtype(next(d for d in floats if jnp.finfo(d).nmant >= bits))
 
 
+def _is_closed(inner: Any) -> bool:
+    return hasattr(inner, "consts")
+
+
 def _inner(eqn: Any) -> list[Any]:
     """The jaxprs inside one equation (calls, branches, loop bodies)."""
     values = [v for param in eqn.params.values() for v in (param if isinstance(param, tuple | list) else (param,))]
-    return [v for v in values if isinstance(v, jex.Jaxpr | jex.ClosedJaxpr)]
+    return [v for v in values if hasattr(v, "eqns")]
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for eqn in jaxpr.eqns:
         yield eqn
         for inner in _inner(eqn):
-            yield from _equations(inner.jaxpr if isinstance(inner, jex.ClosedJaxpr) else inner)
+            yield from _equations(inner.jaxpr if _is_closed(inner) else inner)
 
 
 def _evaluate(jaxpr: Any, consts: Any, arguments: Any, visit: Callable[[Any, Any], None]) -> list[Any]:
@@ -231,7 +262,7 @@ def _evaluate(jaxpr: Any, consts: Any, arguments: Any, visit: Callable[[Any, Any
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
 
     def value(atom: Any) -> Any:
-        return atom.val if isinstance(atom, jex.Literal) else values[atom]
+        return atom.val if is_literal(atom) else values[atom]
 
     for eqn in jaxpr.eqns:
         operands = [value(v) for v in eqn.invars]

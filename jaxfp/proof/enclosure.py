@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import batching
@@ -35,11 +34,16 @@ Enclosure = Callable[[Interval, np.ndarray | None], Interval]
 Apply = Callable[[Any, Any, list[Any]], list[Any]]
 _EPS = 2.0**-52
 
-_tanh_slope = jex.Primitive("tanh_slope")
-_logistic_slope = jex.Primitive("logistic_slope")
-for _slope in (_tanh_slope, _logistic_slope):
-    _slope.def_abstract_eval(lambda x: x)
-    batching.defvectorized(_slope)
+
+@functools.cache
+def _slope(name: str) -> Any:
+    """A primitive that `rules` knows by its name."""
+    from jax.extend.core import Primitive  # takes a moment to import
+
+    slope = Primitive(name)
+    slope.def_abstract_eval(lambda x: x)
+    batching.defvectorized(slope)
+    return slope
 
 
 @jax.custom_jvp
@@ -73,8 +77,10 @@ _EXTREMES: dict[str, Callable[..., jax.Array]] = {
     "clamp": lambda low, x, high: _minimum(_maximum(x, low), high),
 }
 _FOLDS = {"reduce_max": _maximum, "reduce_min": _minimum, "reduce_prod": jnp.multiply}
-_tanh.defjvp(lambda primals, tangents: (_tanh(*primals), tangents[0] * _tanh_slope.bind(*primals)))
-_logistic.defjvp(lambda primals, tangents: (_logistic(*primals), tangents[0] * _logistic_slope.bind(*primals)))
+_tanh.defjvp(lambda primals, tangents: (_tanh(*primals), tangents[0] * _slope("tanh_slope").bind(*primals)))
+_logistic.defjvp(
+    lambda primals, tangents: (_logistic(*primals), tangents[0] * _slope("logistic_slope").bind(*primals))
+)
 
 
 def build_enclosures(
@@ -192,17 +198,17 @@ def evaluate(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], rule: 
       ([0.0], [4.0])
     """
     values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
-    last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if not isinstance(v, jex.Literal)}
+    last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if not program.is_literal(v)}
 
     def value(atom: Any) -> Any:
-        return np.asarray(atom.val) if isinstance(atom, jex.Literal) else values[atom]
+        return np.asarray(atom.val) if program.is_literal(atom) else values[atom]
 
-    kept = {v for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
+    kept = {v for v in jaxpr.outvars if not program.is_literal(v)}
     for i, eqn in enumerate(jaxpr.eqns):
         operands, body = [value(v) for v in eqn.invars], program.called(eqn)
         outs = evaluate(body.jaxpr, body.consts, operands, rule) if body is not None else rule(jaxpr, eqn, operands)
         values.update(zip(eqn.outvars, outs, strict=True))
-        for v in {v for v in eqn.invars if not isinstance(v, jex.Literal) and last[v] == i} - kept:
+        for v in {v for v in eqn.invars if not program.is_literal(v) and last[v] == i} - kept:
             del values[v]  # matrices for every box: what is not needed again is not kept
     return [value(v) for v in jaxpr.outvars]
 
@@ -274,7 +280,7 @@ def _faithful(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> li
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
 
     def value(atom: Any) -> Any:
-        return atom.val if isinstance(atom, jex.Literal) else values[atom]
+        return atom.val if program.is_literal(atom) else values[atom]
 
     for eqn in jaxpr.eqns:
         name, operands = eqn.primitive.name, [value(v) for v in eqn.invars]
