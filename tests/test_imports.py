@@ -214,7 +214,7 @@ def test_root_says_the_same_to_type_checkers():
     [
         ("jaxfp", {"jax", "numpy"}),
         ("jaxfp.cli", {"jax", "numpy"}),
-        ("jaxfp.find_fixed_points", {"flax", "optax", "orbax", "matplotlib", "torch"}),
+        ("jaxfp.find_fixed_points", {"flax", "optax", "orbax", "matplotlib", "torch", "scipy.special", "jax.extend"}),
         ("jaxfp.from_arrays", {"flax", "optax", "orbax", "matplotlib", "torch", "scipy", "rich"}),
         ("jaxfp.io.load", {"flax", "optax", "orbax", "matplotlib", "torch", "scipy", "rich"}),
     ],
