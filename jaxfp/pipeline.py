@@ -243,15 +243,25 @@ def _check_settings(max_steps: Any, chunk_size: Any, sharding: Any, *tolerances:
 
 
 def _read(step_fn: StepFn, params: Params, candidates: np.ndarray, inputs: np.ndarray | None) -> program.Program:
-    hidden = jax.ShapeDtypeStruct(candidates.shape[1:], np.float64)
-    drive = None if inputs is None else jax.ShapeDtypeStruct(inputs.shape[1:], np.float64)
-    read = program.read(step_fn, params, hidden, drive)
+    leaves, tree = jax.tree.flatten(params)
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in leaves)
+    read = _read_shapes(step_fn, tree, shapes, candidates.shape[1], None if inputs is None else inputs.shape[1])
     if read.random is not None:
         raise ValueError(
             f"step_fn draws random numbers ({read.random}): a stochastic step has no fixed points. Switch dropout and "
             "noise off."
         )
     return read
+
+
+@functools.lru_cache(256)
+def _read_shapes(
+    step_fn: StepFn, tree: Any, shapes: tuple[Any, ...], n_hidden: int, n_inputs: int | None
+) -> program.Program:
+    """`program.read`, which traces the step, once for all searches that it would say the same of."""
+    hidden = jax.ShapeDtypeStruct((n_hidden,), np.float64)
+    drive = None if n_inputs is None else jax.ShapeDtypeStruct((n_inputs,), np.float64)
+    return program.read(step_fn, jax.tree.unflatten(tree, shapes), hidden, drive)
 
 
 def _who_knows_the_box(
