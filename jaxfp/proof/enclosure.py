@@ -78,9 +78,7 @@ _EXTREMES: dict[str, Callable[..., jax.Array]] = {
 }
 _FOLDS = {"reduce_max": _maximum, "reduce_min": _minimum, "reduce_prod": jnp.multiply}
 _tanh.defjvp(lambda primals, tangents: (_tanh(*primals), tangents[0] * _slope("tanh_slope").bind(*primals)))
-_logistic.defjvp(
-    lambda primals, tangents: (_logistic(*primals), tangents[0] * _slope("logistic_slope").bind(*primals))
-)
+_logistic.defjvp(lambda primals, tangents: (_logistic(*primals), tangents[0] * _slope("logistic_slope").bind(*primals)))
 
 
 def build_enclosures(
