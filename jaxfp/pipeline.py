@@ -132,8 +132,10 @@ def find_fixed_points(
         arguments.check_solver(solver)
     if key is not None:
         seeding.check_key(key)
-    elif until == "complete" or checkpoint is not None:  # else nothing is drawn, and a key is a program to compile
-        key = jax.random.key(0)
+
+    def drawn_with() -> jax.Array:  # not made before it is wanted: a key is a program to compile
+        return jax.random.key(0) if key is None else key
+
     if checkpoint is not None:
         arguments.check_path("checkpoint", checkpoint)
     arguments.check_step(step_fn)
@@ -164,11 +166,11 @@ def find_fixed_points(
         )
         keep: checkpoints.Keep = checkpoints.keep_nothing
         if checkpoint is not None:
-            search = _fingerprint(problem, candidates, inputs, known_by, key)
+            search = _fingerprint(problem, candidates, inputs, known_by, drawn_with())
             keep = checkpoints.keep_in(checkpoint, search, _KINDS)
         with _bar(progress, len(candidates)) as tick:
             if until == "complete":
-                wave, searched = completion.search_own(problem, candidates, inputs, key, tick, keep)
+                wave, searched = completion.search_own(problem, candidates, inputs, drawn_with(), tick, keep)
             else:
                 wave = waves.search_wave(problem, candidates, inputs, None, tick, keep=keep)
                 searched = np.arange(len(candidates))
@@ -192,7 +194,7 @@ def find_fixed_points(
                 return all_.known, report_of(all_, np.concatenate([searched, rest]))
 
             more = search_rest if len(searched) < len(candidates) else None
-            points = completion.complete(problem, wave.known, report, candidates, key, more, keep)
+            points = completion.complete(problem, wave.known, report, candidates, drawn_with(), more, keep)
             seconds["seeded waves"] = time.perf_counter() - began
         points = _told_apart(step_fn, wide, points, kind)
     return dedupe.take(points, np.lexsort((*points.hidden.T[::-1], -points.n_hits, points.status)))
