@@ -223,3 +223,25 @@ def test_what_is_not_used_is_not_imported(used, waited_for):
     """Nobody waits for the import of a package that they do not use."""
     module = "jaxfp.cli" if used == "jaxfp.cli" else "jaxfp"
     assert waited_for & fresh(f"import sys, {module}; {used}; print(*sys.modules)") == set()
+
+
+COMPILED = """
+import logging, numpy, jax, jaxfp
+step_fn, params = jaxfp.from_arrays("tanh", {"w_rec": numpy.eye(2, dtype="float32"), "b": numpy.ones(2, "float32")})
+jax.config.update("jax_log_compiles", True)
+class Names(logging.Handler):
+    def emit(self, record):
+        said = record.getMessage()
+        if said.startswith("Finished XLA compilation of jit("):
+            print(said.split("jit(")[1].split(")")[0])
+logging.getLogger("jax").propagate = False
+logging.getLogger("jax").addHandler(Names())
+jaxfp.find_fixed_points(step_fn, params, numpy.ones((2, 2), "float32"))
+"""
+
+
+def test_a_first_search_compiles_only_what_it_is_made_of():
+    """No cast of a weight, no key that nothing is drawn with, no sum to see whether it is being traced."""
+    compiled = fresh(COMPILED)
+    assert "_round" in compiled
+    assert compiled & {"add", "convert_element_type", "_threefry_seed"} == set()
