@@ -14,7 +14,7 @@ import systems
 import jaxfp
 from jaxfp import FIXED, io
 from jaxfp.cli import flip_flop
-from jaxfp.search import judgment, wave
+from jaxfp.search import inside, wave
 
 WEIGHTS = systems.suite_weights(4)
 CLOUD = np.random.default_rng(0).uniform(-1, 1, (256, 4)).astype(np.float32)
@@ -219,5 +219,22 @@ def test_nothing_holds_a_jacobian_for_each_candidate():
 
 def test_no_lane_left_at_any_input_lies_outside_no_box():
     """Where known zeros take every lane of a wave, nothing is asked about a box that depends on the inputs."""
-    nothing = judgment._outside(lambda u: (-u, u), np.zeros((0, 6)), np.zeros((0, 1)), np.zeros(0))
+    nothing = inside.outside(lambda u: (-u, u), np.zeros((0, 6)), np.zeros((0, 1)), np.zeros(0))
     assert nothing.shape == (0,)
+
+
+def test_what_the_first_stage_leads_astray_begins_again(monkeypatch):
+    """A first stage that throws all lanes far out changes nothing: the second begins at the candidates, in the box."""
+    newton = wave.newton_krylov(24)
+    second = wave._Stage(newton, 24, 26, 32, 8, for_zeros=True, afresh=True)
+    thrown = wave.Solver(newton.init, lambda residual_fn, state: state._replace(hidden=state.hidden + 30.0))
+    first = second._replace(solver=thrown, max_steps=1, afresh=False)
+
+    def search(*stages):
+        monkeypatch.setattr(wave, "_stages", lambda problem: list(stages))
+        return jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, 3 * CLOUD)
+
+    alone = search(second)
+    assert_same_set(search(first, second), alone)
+    led_astray = search(first, second._replace(afresh=False))
+    assert len(led_astray.hidden) < len(alone.hidden)

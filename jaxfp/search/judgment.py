@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxfp.search import dedupe, engine, polish, zeros
+from jaxfp.search import dedupe, engine, inside, polish, zeros
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
 from jaxfp.search.solvers.newton_krylov import gauss_newton_krylov
 from jaxfp.types import (
@@ -271,7 +271,7 @@ def in_the_box(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> End
     if problem.box is None:
         return ended
     slack = problem.eps**0.5 * (1 + np.linalg.norm(ended.hidden, axis=1))
-    outside = _outside(problem.box, ended.hidden, inputs, slack)
+    outside = inside.outside(problem.box, ended.hidden, inputs, slack)
     status, reason = ended.status.copy(), ended.reason.copy()
     status[outside], reason[outside] = REJECTED, "outside the box that the map sends into itself"
     return ended._replace(status=status, reason=reason)
@@ -295,7 +295,7 @@ def far_outside(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None)
     """
     if problem.box is None:
         return np.zeros(len(hidden), bool)
-    return _outside(problem.box, hidden, inputs, _FAR * (1 + np.linalg.norm(hidden, axis=1)))
+    return inside.outside(problem.box, hidden, inputs, _FAR * (1 + np.linalg.norm(hidden, axis=1)))
 
 
 def judge(problem: Problem, ended: Ended, inputs: np.ndarray | None) -> Judged:
@@ -424,14 +424,6 @@ def _judge_representatives(
         lost = at[~stays & ~close[at]]
         verdict[lost], why[lost] = REJECTED, "ill-conditioned: at the floor, yet far from any zero"
     return verdict, isolated, why
-
-
-def _outside(box: Any, hidden: np.ndarray, inputs: np.ndarray | None, slack: np.ndarray) -> np.ndarray:
-    group, distinct = dedupe.input_groups(inputs, len(hidden))
-    boxes = [box(None)] if distinct is None else [box(u) for u in distinct]
-    lower, upper = (np.reshape([b[i] for b in boxes], (-1, hidden.shape[1]))[group] for i in (0, 1))
-    beyond = (hidden < lower - slack[:, None]) | (hidden > upper + slack[:, None])  # False for NaN
-    return beyond.any(1)
 
 
 def _stays_along(problem: Problem, hidden: np.ndarray, inputs: np.ndarray | None, direction: np.ndarray) -> np.ndarray:

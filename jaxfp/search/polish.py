@@ -11,6 +11,7 @@ Where q has a minimum above the floor, its exact Hessian H = J_r'J_r + sum_i r_i
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -279,22 +280,34 @@ def in_chunks(function: Any, hidden: np.ndarray, given: Any, chunk_size: int) ->
     return jax.tree.unflatten(tree, [np.concatenate(parts)[: len(hidden)] for parts in zip(*results, strict=True)])
 
 
+def _while_better(step: Callable[[jax.Array], tuple[jax.Array, jax.Array]], h: jax.Array, most: int) -> jax.Array:
+    """Up to `most` steps; from a state that a step does not better, the next one would be the same."""
+
+    def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return carry[1] & (carry[2] < most)
+
+    def next_one(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return *step(carry[0]), carry[2] + 1
+
+    return jax.lax.while_loop(goes_on, next_one, (h, jnp.ones((), bool), jnp.zeros((), jnp.int32)))[0]
+
+
 @functools.partial(compiling.jit, static_argnums=(0, 1))
 def _polish(step_fn: StepFn, kind: Kind, params: Params, hidden: jax.Array, inputs: jax.Array | None) -> Polished:
     def one(h: jax.Array, u: jax.Array | None) -> Polished:
         residual_fn = dynamics.residual_fn(step_fn, params, u, kind)
 
-        def shorten(h: jax.Array, _: None) -> tuple[jax.Array, None]:
+        def shorten(h: jax.Array) -> tuple[jax.Array, jax.Array]:
             r, jacobian = residual_fn(h), jax.jacfwd(residual_fn)(h)
             normal = jacobian.T @ jacobian
             # Singular values under sqrt(eps) ||J_r|| count as 0: along them r says nothing.
             mu = jnp.finfo(h.dtype).eps * jnp.trace(normal)
             move = cho_solve(cho_factor(normal + mu * jnp.eye(h.size, dtype=h.dtype)), jacobian.T @ r)
             better = jnp.linalg.norm(residual_fn(h - move)) < jnp.linalg.norm(r)  # False for NaN
-            return jnp.where(better, h - move, h), None
+            return jnp.where(better, h - move, h), better
 
         with jax.default_matmul_precision("highest"):
-            h, _ = jax.lax.scan(shorten, h, length=_N_POLISH)
+            h = _while_better(shorten, h, _N_POLISH)
             r, jacobian = residual_fn(h), jax.jacfwd(residual_fn)(h)
             speed = jnp.linalg.norm(r)
             # ||J'J||_F^(1/2) is within n^(1/4) of ||J||, and cheap.
@@ -343,13 +356,13 @@ def _minimize(
         def step_from(h: jax.Array) -> jax.Array:
             return cho_solve(cho_factor(jax.jacfwd(slope_of)(h)), slope_of(h))  # NaN unless positive definite
 
-        def newton(h: jax.Array, _: None) -> tuple[jax.Array, None]:
+        def newton(h: jax.Array) -> tuple[jax.Array, jax.Array]:
             moved = h - step_from(h)
             better = jnp.linalg.norm(slope_of(moved)) < jnp.linalg.norm(slope_of(h))  # False for NaN
-            return jnp.where(better, moved, h), None
+            return jnp.where(better, moved, h), better
 
         with jax.default_matmul_precision("highest"):
-            h, _ = jax.lax.scan(newton, h, length=_N_MINIMIZE)
+            h = _while_better(newton, h, _N_MINIMIZE)
             distance = jnp.linalg.norm(step_from(h))
         return h, jnp.linalg.norm(residual_fn(h)), jnp.where(jnp.isnan(distance), jnp.inf, distance)
 

@@ -1,6 +1,7 @@
 """One wave: from many candidates to the distinct points they lead to, most of the work shared.
 
-1. Search, in the candidates' dtype and in stages, cheap ones first; the lanes that a stage leaves go on to the next:
+1. Search, in the candidates' dtype and in stages, cheap ones first; the lanes that a stage leaves go on to the next,
+   to the second from where they began (in the box, where one is known), since cheap steps may have led them astray:
 
        newton_krylov(8)          8 products an iteration: nearly every lane of a network with a few slow modes
        newton_krylov(24)         harder networks, where eight vectors do not hold the Newton step
@@ -24,7 +25,7 @@ import jax
 import numpy as np
 
 from jaxfp import checkpoints, dynamics
-from jaxfp.search import dedupe, engine, judgment, polish, settling, zeros
+from jaxfp.search import dedupe, engine, inside, judgment, polish, settling, zeros
 from jaxfp.search import known as so_far
 from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
 from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, RUNNING, Solver
@@ -184,6 +185,7 @@ class _Stage(NamedTuple):
     n_vectors: int  # of n_hidden numbers that a lane holds
     narrow: int  # lanes that its last few go on in
     for_zeros: bool  # where it ends above the rounding floor, it is stuck
+    afresh: bool = False  # begins at the candidates
 
 
 def _stages(problem: judgment.Problem) -> list[_Stage]:
@@ -191,7 +193,7 @@ def _stages(problem: judgment.Problem) -> list[_Stage]:
         return [_Stage(problem.solver, problem.max_steps, np.nan, _VECTORS, 16, False)]
     return [
         _Stage(newton_krylov(8), 12, 10, 16, 32, True),
-        _Stage(newton_krylov(24), 24, 26, 32, 8, True),
+        _Stage(newton_krylov(24), 24, 26, 32, 8, True, afresh=True),
         _Stage(truncated_newton(32), 80, 130, 40, 8, False),
     ]
 
@@ -218,13 +220,16 @@ def _search_block(
         found, more = _share(problem, lanes, landed, q, inputs, found)
         rows = settling.stacked(rows, more)
 
-    left = block
+    left, candidates = block, lanes.hidden[block]
     if len(found.hidden) and p.solver is None:
         left = block[~_belong(problem, lanes, block, inputs, found)]
     budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
     for stage in _stages(problem):
         if not len(left) or budget <= 0 or (only_zeros and not stage.for_zeros):
             break
+        if stage.afresh:
+            begun, at = candidates[left - block[0]], settling.rows_of(inputs, left)
+            lanes.hidden[left] = begun if p.box is None else inside.nearest(p.box, begun, at)
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
         past = np.zeros(len(left), int), np.full(len(left), np.inf)  # steps and q when a lane's progress was last seen
 
