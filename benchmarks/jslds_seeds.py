@@ -1,17 +1,17 @@
 """Seeds of the 3-bit memory with its switching linear system: does the linear system do what the network does, and how?
 
-    python -m benchmarks jslds_seeds --seeds 20 21 22 23 24 --ablations --out benchmarks/jslds_seeds
+    python -m benchmarks jslds_seeds --seeds 50 51 52 53 54 --ablations --out benchmarks/jslds_seeds
 
 Each run writes its own JSON; runs that are there already are not repeated, so an interrupted table resumes.
 `--run` with some seeds, or none, runs those alone; a seed of --seeds without a file stands in table.json as not run.
 
-One recipe for every seed (jaxfp/cli/jslds_training.py), run on seeds 20 to 24 once it was fixed. Three earlier ones
-had been run on seeds 0 to 4; earlier/ holds the rows of the first (32 units, noise 0.1, lam_e 100, 4,000 updates),
-which also met everything in all seeds but the selection in one. Beside it, from the same seed: the network alone
-without noise ("standard", the baseline's network: its points are searched until complete, so that saddles are among
-them) and alone with noise and sparse trials, the same recipe ("standard_with_noise"). With --ablations also the linear
-system without its fixed-point term, without its approximation term, and without noise ("plain", the degenerate
-solution).
+One recipe for every seed (jaxfp/cli/jslds_training.py), run on seeds 50 to 54 once it was fixed on seeds 10 to 17.
+earlier/ holds the rows of the first recipe (32 units, noise 0.1, lam_e 100, 4,000 updates) on seeds 0 to 4,
+half_the_noise/ those of the fourth (half of the noise left at the end, not a tenth) on seeds 20 to 24: both met
+everything in all seeds but the selection in one. Beside it, from the same seed: the network alone without noise
+("standard", the baseline's network: its points are searched until complete, so that saddles are among them) and alone
+with noise and sparse trials, the same recipe ("standard_with_noise"). With --ablations also the linear system without
+its fixed-point term, without its approximation term, and without noise ("plain", the degenerate solution).
 """
 
 import argparse

@@ -291,6 +291,7 @@ def test_help_lists_every_script(capsys):
         (sine_generator_seeds, "sine_generator_seeds/n200", 5),
         (jslds_seeds, "jslds_seeds", 5),
         (jslds_seeds, "jslds_seeds/earlier", 5),
+        (jslds_seeds, "jslds_seeds/half_the_noise", 5),
         (jslds_context_seeds, "jslds_context_seeds", 5),
         (jslds_context_seeds, "jslds_context_seeds/seen", 5),
         (jslds_post_hoc, "jslds_post_hoc", 5),
