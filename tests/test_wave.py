@@ -231,7 +231,7 @@ def test_what_the_first_stage_leads_astray_begins_again(monkeypatch):
     first = second._replace(solver=thrown, max_steps=1, afresh=False)
 
     def search(*stages):
-        monkeypatch.setattr(wave, "_stages", lambda problem: list(stages))
+        monkeypatch.setattr(wave, "_stages", lambda problem, n_hidden: list(stages))
         return jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, 3 * CLOUD)
 
     alone = search(second)

@@ -202,6 +202,7 @@ def _measure(
     floor = polished.floor * (eps / np.finfo(float).eps)
     at_floor = speed <= floor
     slow = polished.slope <= 10 * eps**0.5
+    least = floor
     if p.slow_tolerance is not None:
         # Lanes stay where they stopped, except where the floor is a polish away.
         near = np.linalg.norm(hidden - at, axis=1) <= eps**0.25 * (1 + np.linalg.norm(hidden, axis=1))
@@ -210,6 +211,8 @@ def _measure(
         speed = np.where(at_floor, speed, np.sqrt(2 * q))
         slow = q <= p.slow_tolerance
     elif dense:
+        # The slope is small as well where gates close and r, though not at the floor, can get no smaller.
+        least = np.where(slow, np.maximum(floor, eps**0.75 * (1 + np.linalg.norm(hidden, axis=1))), floor)
         open_ = np.flatnonzero(np.isfinite(speed) & ~at_floor & ~slow)
         if len(open_):
             u = None if inputs is None else inputs[open_]
@@ -226,7 +229,7 @@ def _measure(
     reason[status == NONFINITE] = "not finite"
     reason[status == MAX_STEPS] = _STUCK
     reason[(status == MAX_STEPS) & (came_as != CONVERGED)] = f"no minimum of q within {p.max_steps} steps"
-    rounding = saturated(problem, hidden.shape[1], polished.gate_margin, speed, floor)
+    rounding = saturated(problem, hidden.shape[1], polished.gate_margin, speed, least)
     ended = Ended(hidden, speed, status, reason, rounding, np.zeros(len(hidden), bool))
     return in_the_box(problem, ended, inputs)
 

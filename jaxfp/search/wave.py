@@ -6,6 +6,7 @@
        newton_krylov(8)          8 products an iteration: nearly every lane of a network with a few slow modes
        newton_krylov(24)         harder networks, where eight vectors do not hold the Newton step
        truncated_newton(32)      minima of q, where Newton's method on r has nowhere to go
+       levenberg_marquardt()     what is left, with dense matrices: the second and last stage of small networks
 
 2. Lanes that landed are shared out: a representative of each cluster is taken to the last digit in float64
    (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way are asked every few steps whether
@@ -27,6 +28,7 @@ import numpy as np
 from jaxfp import checkpoints, dynamics
 from jaxfp.search import dedupe, engine, inside, judgment, polish, settling, zeros
 from jaxfp.search import known as so_far
+from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
 from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
 from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, RUNNING, Solver
 
@@ -38,6 +40,7 @@ _WAITING = 64  # lanes that landed at no zero known yet, until it is worth a loo
 _FACTORS, _ZEROS = 1 << 22, 256  # zeros are shared while their factors fit into 32 MiB, and 256 in any case
 _MOST = 64  # representatives refined at a time, before the lanes that belong to them are looked for
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
+_SMALL = 64  # units up to which steps with dense matrices cost no more than others, and one program less
 _WIDE = 0.1  # size of a cluster at first, when its other lanes may well belong to what the representative comes to
 
 
@@ -188,14 +191,22 @@ class _Stage(NamedTuple):
     afresh: bool = False  # begins at the candidates
 
 
-def _stages(problem: judgment.Problem) -> list[_Stage]:
+def _stages(problem: judgment.Problem, n_hidden: int) -> list[_Stage]:
     if problem.solver is not None:
         return [_Stage(problem.solver, problem.max_steps, np.nan, _VECTORS, 16, False)]
-    return [
-        _Stage(newton_krylov(8), 12, 10, 16, 32, True),
+
+    first = _Stage(newton_krylov(8), 12, 10, 16, 32, True)
+    dense = _Stage(levenberg_marquardt(), 40, n_hidden + 2, 3 * n_hidden, 8, True, afresh=True)
+    if n_hidden <= _SMALL:
+        return [first, dense]
+    stages = [
+        first,
         _Stage(newton_krylov(24), 24, 26, 32, 8, True, afresh=True),
         _Stage(truncated_newton(32), 80, 130, 40, 8, False),
     ]
+    if n_hidden > judgment.LARGEST_DENSE:
+        return stages
+    return [*stages, dense._replace(solver=levenberg_marquardt(1e-3), max_steps=24, for_zeros=False, afresh=False)]
 
 
 def _search_block(
@@ -224,7 +235,7 @@ def _search_block(
     if len(found.hidden) and p.solver is None:
         left = block[~_belong(problem, lanes, block, inputs, found)]
     budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
-    for stage in _stages(problem):
+    for stage in _stages(problem, n_hidden):
         if not len(left) or budget <= 0 or (only_zeros and not stage.for_zeros):
             break
         if stage.afresh:
