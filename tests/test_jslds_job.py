@@ -142,7 +142,7 @@ def test_it_writes_what_it_found(job):
         "fixed_points.npz", "report.json", *(f"{name}.png" for name in figures)
     }  # fmt: skip
     assert said["command"] == "jslds"
-    assert said["training"]["seed"] == 20
+    assert said["training"]["seed"] == 50
     assert len(io.load_points(out / "fixed_points.npz").hidden) == said["n_fixed"] + said["n_slow"]
     assert "They are not the fixed points of the network" in " ".join(printed.split())
 
