@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -238,3 +239,15 @@ def test_what_the_first_stage_leads_astray_begins_again(monkeypatch):
     assert_same_set(search(first, second), alone)
     led_astray = search(first, second._replace(afresh=False))
     assert len(led_astray.hidden) < len(alone.hidden)
+
+
+def test_dense_matrices_are_for_small_networks():
+    """A stage that forms Jacobians is the last resort, and none where one would not fit beside the others."""
+    problem = types.SimpleNamespace(solver=None)
+
+    def dense(n_hidden):
+        return [stage.solver.step is wave.levenberg_marquardt().step for stage in wave._stages(problem, n_hidden)]
+
+    assert dense(64) == [False, True]
+    assert dense(512) == [False, False, False, True]
+    assert not any(dense(513))
