@@ -77,7 +77,8 @@ def find_fixed_points(
       inputs: None, (n_inputs,) for all, or (n_candidates, n_inputs) one each; held constant.
       kind: "map" (F(h, u) = h) or "flow" (F(h, u) = 0).
       solver: of the search before the polish. By default stages, each for the lanes the one before it leaves:
-        `newton_krylov(8)`, `newton_krylov(24)`, `truncated_newton(32)`.
+        `newton_krylov(8)`, `newton_krylov(24)`, `truncated_newton(32)`, `levenberg_marquardt()`; up to 64 units the
+        first and the last, beyond 512 the first three.
       max_steps: iterations a lane may take, in the search and again in the polish.
       tolerance: q at which a lane's search ends early and the polish takes over; costs or saves time only.
       slow_tolerance: the papers' other mode. Each lane stops as soon as its q is below this, and what is not at the
