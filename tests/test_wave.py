@@ -249,5 +249,5 @@ def test_dense_matrices_are_for_small_networks():
         return [stage.solver.step is wave.levenberg_marquardt().step for stage in wave._stages(problem, n_hidden)]
 
     assert dense(64) == [False, True]
-    assert dense(512) == [False, False, False, True]
+    assert dense(512) == [False, False, False, True, True]
     assert not any(dense(513))

@@ -6,7 +6,8 @@
        newton_krylov(8)          8 products an iteration: nearly every lane of a network with a few slow modes
        newton_krylov(24)         harder networks, where eight vectors do not hold the Newton step
        truncated_newton(32)      minima of q, where Newton's method on r has nowhere to go
-       levenberg_marquardt()     what is left, with dense matrices: the second and last stage of small networks
+       levenberg_marquardt()     what is left, with dense matrices: the second and last stage of small networks; in
+                                 others once more, from where they began, for lanes that the rest led out of the box
 
 2. Lanes that landed are shared out: a representative of each cluster is taken to the last digit in float64
    (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way are asked every few steps whether
@@ -189,6 +190,7 @@ class _Stage(NamedTuple):
     narrow: int  # lanes that its last few go on in
     for_zeros: bool  # where it ends above the rounding floor, it is stuck
     afresh: bool = False  # begins at the candidates
+    astray: bool = False  # is for the lanes that the stages before led out of the box
 
 
 def _stages(problem: judgment.Problem, n_hidden: int) -> list[_Stage]:
@@ -206,7 +208,8 @@ def _stages(problem: judgment.Problem, n_hidden: int) -> list[_Stage]:
     ]
     if n_hidden > judgment.LARGEST_DENSE:
         return stages
-    return [*stages, dense._replace(solver=levenberg_marquardt(1e-3), max_steps=24, for_zeros=False, afresh=False)]
+    rest = dense._replace(solver=levenberg_marquardt(1e-3), max_steps=24, for_zeros=False, afresh=False)
+    return [*stages, rest, dense._replace(for_zeros=False, astray=True)]
 
 
 def _search_block(
@@ -236,8 +239,11 @@ def _search_block(
         left = block[~_belong(problem, lanes, block, inputs, found)]
     budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
     for stage in _stages(problem, n_hidden):
+        if stage.astray:
+            left = _astray(problem, lanes, block[lanes.zero[block] < 0], inputs)
+            looked_at[left] = 0
         if not len(left) or budget <= 0 or (only_zeros and not stage.for_zeros):
-            break
+            continue
         if stage.afresh:
             begun, at = candidates[left - block[0]], settling.rows_of(inputs, left)
             lanes.hidden[left] = begun if p.box is None else inside.nearest(p.box, begun, at)
@@ -299,6 +305,15 @@ def _search_block(
         left = left[goes_on & (lanes.zero[left] < 0)]
         looked_at[left] = 0
     return found, rows
+
+
+def _astray(problem: judgment.Problem, lanes: _Lanes, rows: np.ndarray, inputs: np.ndarray | None) -> np.ndarray:
+    """Which of these lanes ended outside the box."""
+    if problem.box is None:
+        return rows[:0]
+    hidden = lanes.hidden[rows]
+    slack = settling.STUCK * (1 + np.linalg.norm(hidden, axis=1))
+    return rows[inside.outside(problem.box, hidden, settling.rows_of(inputs, rows), slack)]
 
 
 def _belong(
