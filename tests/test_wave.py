@@ -241,6 +241,25 @@ def test_what_the_first_stage_leads_astray_begins_again(monkeypatch):
     assert len(led_astray.hidden) < len(alone.hidden)
 
 
+def test_what_all_stages_lead_out_of_the_box_begins_once_more(monkeypatch):
+    """Lanes that stop far outside, as if at minima of q, are given up where no box is known, and found where one is."""
+    newton = wave.newton_krylov(24)
+    second = wave._Stage(newton, 24, 26, 32, 8, for_zeros=True, afresh=True)
+
+    def throw(residual_fn, state):
+        return state._replace(hidden=state.hidden + 30.0, q=state.q + 1.0, done=np.bool_(True))
+
+    lost = second._replace(solver=wave.Solver(newton.init, throw), max_steps=1, for_zeros=False, afresh=False)
+
+    def search(*stages):
+        monkeypatch.setattr(wave, "_stages", lambda problem, n_hidden: list(stages))
+        return jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, 3 * CLOUD)
+
+    assert search(lost).report.counts["REJECTED"] == len(CLOUD)
+    assert search(lost, second).report.counts["REJECTED"] == len(CLOUD)  # they stopped: no later stage is for them
+    assert_same_set(search(lost, second._replace(astray=True)), search(second))
+
+
 def test_dense_matrices_are_for_small_networks():
     """A stage that forms Jacobians is the last resort, and none where one would not fit beside the others."""
     problem = types.SimpleNamespace(solver=None)

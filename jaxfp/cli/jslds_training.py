@@ -6,10 +6,10 @@ hold its memories at fixed points. Without them, `PLAIN`, a GRU closes its gates
 everywhere, every state is nearly a fixed point, and the fixed-point term is small for nothing. With noise, units that a
 memory does not need still close their gates: modes with eigenvalue 1 that take up no pulse, and fast ones are left to
 those that do. The fewer units, the more noise and the weaker the fixed-point term, the fewer such modes; hence 28
-units, noise 0.15, and lam_e = 5. The noise falls to a tenth: while it is strong, a bit must be pulled back within a few
-steps, so that fast modes take up its pulses; at the end slow ones do. lam_e and lam_a grow from 0 over the first tenth
-of the updates. `STANDARD` is the network alone, without noise: the baseline of Smith et al. (2021). `PAPER` has their
-own sizes, optimizer and number of updates, of their released code: for a GPU.
+units, noise 0.15, and lam_e = 5. The noise falls to a tenth: networks that end with half of it select worse
+(benchmarks/jslds_seeds/README.md). lam_e and lam_a grow from 0 over the first tenth of the updates. `STANDARD` is the
+network alone, without noise: the baseline of Smith et al. (2021). `PAPER` has their own sizes, optimizer and number of
+updates, of their released code: for a GPU.
 """
 
 import dataclasses

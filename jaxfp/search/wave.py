@@ -196,7 +196,6 @@ class _Stage(NamedTuple):
 def _stages(problem: judgment.Problem, n_hidden: int) -> list[_Stage]:
     if problem.solver is not None:
         return [_Stage(problem.solver, problem.max_steps, np.nan, _VECTORS, 16, False)]
-
     first = _Stage(newton_krylov(8), 12, 10, 16, 32, True)
     dense = _Stage(levenberg_marquardt(), 40, n_hidden + 2, 3 * n_hidden, 8, True, afresh=True)
     if n_hidden <= _SMALL:
