@@ -3,7 +3,8 @@
 A first call spends most of its time in the compiler. On a CPU, XLA's older code generator for fusions saves a quarter
 to a third of it, and LLVM's optimization level 1 instead of 3 again a third. The price is in what the older generator
 makes of elementwise work: searches of tanh networks, which live in matrix products, run as fast as before, those of
-LSTMs a little slower. Elsewhere, and where XLA no longer knows the options, nothing is changed.
+LSTMs a little slower. On a GPU, XLA tries every way to compute each matrix product before the first; searches take as
+long without, and a first call a quarter. Elsewhere, and where XLA no longer knows the options, nothing is changed.
 
 A host program that runs beside others (`side_by_side`) has its programs called for it, together with theirs.
 """
@@ -16,6 +17,10 @@ from typing import Any
 
 import jax
 
+_WANTED: dict[str, dict[str, Any]] = {
+    "cpu": {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1},
+    "gpu": {"xla_gpu_autotune_level": 0},
+}
 Caller = Callable[[Callable, tuple[int, ...], tuple[Any, ...]], Any]
 _here = threading.local()
 
@@ -84,9 +89,7 @@ def options() -> dict[str, Any]:
       >>> isinstance(options(), dict)
       True
     """
-    wanted = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
-    if jax.default_backend() != "cpu":
-        return {}
+    wanted = _WANTED.get(jax.default_backend(), {})
     try:
         jax.jit(lambda x: x, compiler_options=wanted).lower(0.0).compile()
     except Exception:  # XLA's flags come and go, and its error for an unknown one is not part of any interface

@@ -6,7 +6,9 @@ step: a work queue that keeps a fixed number of lanes busy for a few steps at a 
 not keep the others waiting, and one program is compiled whatever the number of candidates.
 
 Lanes in flight share a budget: on a CPU what its cache holds, since every product streams the lanes through it; on an
-accelerator a piece of its memory. Neither that number nor the number of devices changes where a lane ends.
+accelerator a piece of its memory. An accelerator takes a step of a thousand lanes in the time of one of thirty, and
+less than it takes to ask it how they are: there nearly all of a stage is one call, and there are no narrow programs.
+Neither these numbers nor the number of devices changes where a lane ends.
 """
 
 import functools
@@ -22,8 +24,10 @@ from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, P
 
 _STEPS_A_ROUND = 4
 _STEPS_TO_A_CHECK = 2  # of many lanes, some of which another's result may end
+_STEPS_A_CALL = 12  # on an accelerator
 _FEW_CHUNKS = 4  # of candidates, up to which their last lanes go on in a second, narrow program
 _FEW = 128  # lanes that gain from being more
+_FEWEST, _FEWER = 64, 256  # lanes of the two smallest programs of an accelerator
 _CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes in flight, on a CPU and on an accelerator
 
 
@@ -103,7 +107,7 @@ def lanes_in_flight(numbers: int, itemsize: int, least: int = 16) -> int:
       >>> lanes_in_flight(1 << 40, 8)
       16
     """
-    budget, most = (_CACHE, _FEW) if jax.default_backend() == "cpu" else (_MEMORY, 4096)
+    budget, most = (_MEMORY, 4096) if _on_accelerator() else (_CACHE, _FEW)
     return min(max(1 << max((budget // (numbers * itemsize)).bit_length() - 1, 0), least), most)
 
 
@@ -156,13 +160,7 @@ def run_wave(
     out = Lanes(
         np.array(candidates), np.full(n_candidates, np.inf), np.zeros(n_candidates, int), np.zeros(n_candidates, int)
     )
-    # A wide program costs the same for one lane as for all. Where the last few lanes may take many steps, or there are
-    # no more than a few chunks of them, a second, narrow program is worth its compilation.
-    tail = max_steps > 16 or n_candidates < _FEW_CHUNKS * chunk_size
-    narrow = min(narrow, chunk_size) if sharding is None and tail else chunk_size
-    wide = narrow
-    if n_candidates > min(chunk_size, _FEW) // 2:
-        wide = min(chunk_size, 1 << (n_candidates - 1).bit_length())
+    wide, narrow = _widths(n_candidates, chunk_size, narrow if sharding is None else chunk_size, max_steps)
     queue, lanes, owner = 0, None, np.zeros(0, int)
     while queue < n_candidates or (owner >= 0).any():
         n_left = n_candidates - queue + int((owner >= 0).sum())
@@ -184,6 +182,7 @@ def run_wave(
         if sharding is not None:
             placed = jax.device_put(placed, sharding)
         n_steps = _STEPS_A_ROUND if ends is None or width == narrow else _STEPS_TO_A_CHECK
+        n_steps = _STEPS_A_CALL if _on_accelerator() else n_steps
         lanes, residuals = _round(step_fn, solver, kind, params, *placed, tolerance, max_steps, n_steps)
         now = Lanes(*(np.asarray(x) for x in (lanes.state.hidden, lanes.state.q, lanes.n_steps, lanes.status)))
         status = now.status.copy()
@@ -196,6 +195,24 @@ def run_wave(
         out.status[rows] = status[ended]
         owner[ended] = -1
     return out
+
+
+def _on_accelerator() -> bool:
+    return jax.default_backend() != "cpu"
+
+
+def _widths(n_candidates: int, chunk_size: int, narrow: int, max_steps: int) -> tuple[int, int]:
+    """Lanes of the program for many, and of the one for the last few."""
+    fitting = min(chunk_size, 1 << (n_candidates - 1).bit_length())
+    if _on_accelerator():
+        few = n_candidates <= _FEWEST
+        width = min(chunk_size, _FEWEST if few else max(fitting, _FEWER))
+        return width, width
+    # A wide program costs the same for one lane as for all. Where the last few lanes may take many steps, or there are
+    # no more than a few chunks of them, a second, narrow program is worth its compilation.
+    tail = max_steps > 16 or n_candidates < _FEW_CHUNKS * chunk_size
+    narrow = min(narrow, chunk_size) if tail else chunk_size
+    return fitting if n_candidates > min(chunk_size, _FEW) // 2 else narrow, narrow
 
 
 def _blank(
