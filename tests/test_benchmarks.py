@@ -416,11 +416,11 @@ def test_the_sine_recipe_runs():
     assert np.array_equal(inputs[51:], inputs[:2])
 
 
-@pytest.mark.parametrize("name", ["tanh16", "tanh64", "gru64_slow"])
+@pytest.mark.parametrize("name", ["tanh16", "tanh64", "tanh256", "tanh256_slow", "tanh512", "gru64_slow", "sine256"])
 def test_committed_networks_are_small(name):
     """Weights only, well below what a repository minds."""
     path = networks.PACKAGED / f"{name}.npz"
-    assert path.stat().st_size < 150_000
+    assert path.stat().st_size < 1_000_000
     assert "candidates" not in io.load(path)[0]
 
 

@@ -145,7 +145,7 @@ class _Step:
         basis, small = bidiagonalize(product, r, k)
         beta = jnp.linalg.norm(r)
 
-        normal = small.T @ small
+        normal = (small[:, :, None] * small[:, None, :]).sum(0)  # as a batch of products it takes thrice the time
         mu = state.damping * jnp.maximum(jnp.max(jnp.diag(normal)), jnp.finfo(hidden.dtype).tiny)
         gradient = beta * small[0]
         y = -cho_solve(cho_factor(normal + mu * jnp.eye(k, dtype=hidden.dtype)), gradient)
