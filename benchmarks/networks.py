@@ -9,8 +9,8 @@ NAME=FILE takes a network from its published file: rank2_512 (arrays rnn.m, rnn.
 FOLDER/NAME.npz holds the arrays of `jaxfp.from_arrays` (w_rec, or m and n; w_in, b, b_rec), of memories also w_out and
 b_out, `candidates` (1024, n_hidden) float32, and where a network is searched at inputs `inputs` (1024, n_inputs). Kind,
 alpha and form are in `SPECS`. Those that were trained come with this package, without candidates, in `networks/`, since
-the same seed makes another network on another machine: on one tanh256_slow had 23 fixed points, the one kept has 5. What
-is in neither place is made.
+the same seed makes another network on another machine: on one tanh256_slow had 23 fixed points, the one kept has 5.
+What is in neither place is made.
 
 Candidates are states of trajectories plus Gaussian noise of standard deviation 0.5, drawn with the same keys for every
 network; the first K of them where K <= 1024, and all drawn anew where K is larger.
