@@ -9,14 +9,13 @@
        levenberg_marquardt()     what is left, with dense matrices: the second and last stage of small networks; in
                                  others once more, from where they began, for lanes that the rest led out of the box
 
-2. Lanes that landed are shared out: a representative of each cluster is taken to the last digit in float64
-   (`zeros.refine`), and every lane that belongs to it is done. Lanes still under way are asked every few steps whether
-   a zero known by then is sure to take them, and whether they still get anywhere (not in small networks).
+2. Lanes that landed share zeros (`sharing`). Lanes still under way are asked every few steps whether a zero known by
+   then is sure to take them, and whether they still get anywhere (not in small networks).
 3. What belongs to no zero (slow points, continua, saturated gates) is settled lane by lane, again representatives
    first, and shared where the Hessian of q allows it.
 
-A lane shares a result only where its own next Newton steps would lead there, so what is found does not depend on what
-was found before, nor on the order, the chunks or the devices.
+A lane shares a result only where its own next steps would lead there, so what is found does not depend on what was
+found before, nor on the order, the chunks or the devices.
 """
 
 import functools
@@ -27,7 +26,7 @@ import jax
 import numpy as np
 
 from jaxfp import checkpoints, dynamics
-from jaxfp.search import dedupe, engine, inside, judgment, polish, settling, zeros
+from jaxfp.search import dedupe, engine, inside, judgment, settling, sharing, zeros
 from jaxfp.search import known as so_far
 from jaxfp.search.solvers.levenberg_marquardt import levenberg_marquardt
 from jaxfp.search.solvers.newton_krylov import newton_krylov, truncated_newton
@@ -38,11 +37,8 @@ _PATIENCE, _PROGRESS, _FALL = 6, 0.9, 0.5  # steps in which a lane must lower q 
 _NEAR, _LANDED = 1, 2
 _ASKED = 48  # units from which to ask lanes under way costs less than to let them go on
 _WAITING = 64  # lanes that landed at no zero known yet, until it is worth a look at them
-_FACTORS, _ZEROS = 1 << 22, 256  # zeros are shared while their factors fit into 32 MiB, and 256 in any case
-_MOST = 64  # representatives refined at a time, before the lanes that belong to them are looked for
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
 _SMALL = 64  # units up to which steps with dense matrices cost no more than others, and one program less
-_WIDE = 0.1  # size of a cluster at first, when its other lanes may well belong to what the representative comes to
 
 
 class Wave(NamedTuple):
@@ -230,12 +226,19 @@ def _search_block(
     def share(landed: np.ndarray, q: np.ndarray) -> None:
         nonlocal found, rows, enough
         enough *= 2  # the zeros that most lanes lead to are found first
-        found, more = _share(problem, lanes, landed, q, inputs, found)
+        at = settling.rows_of(inputs, landed)
+        lanes.zero[landed], found, more = sharing.share(problem, lanes.hidden[landed], q, at, found)
         rows = settling.stacked(rows, more)
+
+    def taken(asked: np.ndarray, residuals: np.ndarray | None = None) -> np.ndarray:
+        """Which lanes under way belong to a zero already; they are given to it."""
+        at = settling.rows_of(inputs, asked)
+        lanes.zero[asked] = sharing.sure(problem, lanes.hidden[asked], at, found, residuals)
+        return lanes.zero[asked] >= 0
 
     left, candidates = block, lanes.hidden[block]
     if len(found.hidden) and p.solver is None:
-        left = block[~_belong(problem, lanes, block, inputs, found)]
+        left = block[~taken(block)]
     budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
     for stage in _stages(problem, n_hidden):
         if stage.astray:
@@ -264,7 +267,7 @@ def _search_block(
             for kept, now in zip(past, (at.n_steps, at.q), strict=True):
                 kept[asked[look]] = now[look]
             lanes.hidden[rows] = at.hidden
-            known = _belong(problem, lanes, rows, inputs, found, r)
+            known = taken(rows, r)
             near = np.sqrt(2 * at.q) <= settling.COARSE * (1 + np.linalg.norm(at.hidden, axis=1))
             landed = np.where(at.status == CONVERGED, _LANDED, np.where(near, _NEAR, 0))
             here = ~known & (landed > looked_at[rows])
@@ -313,90 +316,6 @@ def _astray(problem: judgment.Problem, lanes: _Lanes, rows: np.ndarray, inputs: 
     hidden = lanes.hidden[rows]
     slack = settling.STUCK * (1 + np.linalg.norm(hidden, axis=1))
     return rows[inside.outside(problem.box, hidden, settling.rows_of(inputs, rows), slack)]
-
-
-def _belong(
-    problem: judgment.Problem,
-    lanes: _Lanes,
-    rows: np.ndarray,
-    inputs: np.ndarray | None,
-    found: zeros.Zeros,
-    residuals: np.ndarray | None = None,
-) -> np.ndarray:
-    """Which lanes under way belong to a zero already; they are given to it."""
-    if not len(found.hidden):
-        return np.zeros(len(rows), bool)
-    p, hidden, u = problem, lanes.hidden[rows].astype(np.float64), settling.rows_of(inputs, rows)
-    if residuals is None:
-        size = settling.n_residuals(problem, hidden.shape[1])
-        residuals, _ = polish.residuals(p.step_fn, p.params, hidden, u, kind=p.kind, chunk_size=size)
-    at = np.zeros(len(rows))
-    lanes.zero[rows] = zeros.belongs_to(found, hidden, u, residuals.astype(np.float64), at, zeros.SURE)
-    return lanes.zero[rows] >= 0
-
-
-def _share(
-    problem: judgment.Problem,
-    lanes: _Lanes,
-    landed: np.ndarray,
-    q: np.ndarray,
-    inputs: np.ndarray | None,
-    found: zeros.Zeros,
-) -> tuple[zeros.Zeros, judgment.Ended]:
-    """Give every landed lane the zero it belongs to; where there is none yet, take a representative to one."""
-    p = problem
-    common: dict[str, Any] = {"kind": p.kind, "chunk_size": settling.n_residuals(problem, lanes.hidden.shape[1])}
-    rows = settling.no_rows(lanes.hidden.shape[1])
-    if not len(landed):
-        return found, rows
-    hidden, u = lanes.hidden[landed].astype(np.float64), settling.rows_of(inputs, landed)
-    r, _ = polish.residuals(p.step_fn, p.params, hidden, u, **common)
-    near = judgment.tolerances(problem, hidden, np.full(len(landed), FIXED))
-    size, wide = 1 + np.linalg.norm(hidden, axis=1), _WIDE
-    zero = zeros.belongs_to(found, hidden, u, r, near)
-    waits = zero < 0
-    while waits.any():
-        open_ = np.flatnonzero(waits)
-        at = settling.rows_of(u, open_)
-        owner = dedupe.representatives(hidden[open_], at, q[open_], wide * size[open_])
-        wide = settling.COARSE
-        chosen = open_[np.unique(owner)][:_MOST]
-        refined = zeros.refine(
-            p.step_fn, p.params, hidden[chosen], settling.rows_of(u, chosen), n_dense=p.n_dense, **common
-        )
-        floor = refined.floor * (p.eps / np.finfo(float).eps)
-        good = np.flatnonzero(refined.shareable & (refined.speed <= floor))
-        waits[chosen] = False  # what does not come to a zero here is settled by itself
-        if not len(good):
-            continue
-        new = zeros.Zeros(refined.hidden[good], settling.rows_of(u, chosen[good]), [refined.factors[k] for k in good])
-        # Two clusters may be one zero seen twice, or one that is known.
-        known = zeros.belongs_to(found, new.hidden, new.inputs, None, near[chosen[good]])
-        owner = dedupe.representatives(new.hidden, new.inputs, refined.speed[good], near[chosen[good]])
-        keep = np.flatnonzero((known < 0) & (owner == np.arange(len(good))))
-        room = max(_FACTORS // hidden.shape[1] ** 2, _ZEROS) - len(found.hidden)
-        keep = keep[: max(room, 0)]
-        if not len(keep) and (known < 0).any():
-            break  # the memory for factors is full: what is left is settled by itself
-        new = zeros.Zeros(new.hidden[keep], settling.rows_of(new.inputs, keep), [new.factors[k] for k in keep])
-        kept, speed = good[keep], refined.speed[good[keep]]
-        ended = judgment.Ended(
-            hidden=new.hidden,
-            speed=speed,
-            status=np.full(len(keep), FIXED),
-            reason=np.full(len(keep), "", object),
-            rounding=judgment.saturated(problem, hidden.shape[1], refined.gate_margin[kept], speed, floor[kept]),
-            regular=np.array([judgment.is_regular(factors, p.eps) for factors in new.factors], bool),
-        )
-        rows, found = settling.stacked(rows, ended), zeros.joined(found, new)
-        # A representative is where its chord steps went, though from far away they may not have gone straight.
-        at = settling.rows_of(u, chosen[good])
-        zero[chosen[good]] = zeros.belongs_to(found, refined.hidden[good], at, None, near[chosen[good]])
-        open_ = np.flatnonzero(zero < 0)
-        zero[open_] = zeros.belongs_to(found, hidden[open_], settling.rows_of(u, open_), r[open_], near[open_])
-        waits &= zero < 0
-    lanes.zero[landed] = zero
-    return found, rows
 
 
 def _put_together(
