@@ -15,7 +15,7 @@ import systems
 import jaxfp
 from jaxfp import FIXED, io
 from jaxfp.cli import flip_flop
-from jaxfp.search import inside, wave
+from jaxfp.search import engine, inside, wave
 
 WEIGHTS = systems.suite_weights(4)
 CLOUD = np.random.default_rng(0).uniform(-1, 1, (256, 4)).astype(np.float32)
@@ -76,6 +76,13 @@ def test_chunks_change_nothing(reference, chunk_size):
     """One lane in flight, seven, or all: the same set, the same counts, hits equal up to basin borders."""
     points = jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, CLOUD, chunk_size=chunk_size)
     assert_same_set(points, reference, 0 if chunk_size == 128 else 2)
+
+
+def test_an_accelerators_rounds_and_widths_change_nothing(reference, monkeypatch):
+    """Lanes that are asked once in a stage, and all in one program, end where they do otherwise."""
+    monkeypatch.setattr(engine, "_on_accelerator", lambda: True)
+    assert engine.lanes_in_flight(16 * 4, 4) == 4096
+    assert_same_set(jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, CLOUD), reference)
 
 
 def test_order_and_blocks_change_nothing(reference, monkeypatch):
