@@ -96,7 +96,7 @@ def find_fixed_points_ensemble(
             raise ValueError(f"inputs must be {wanted}, got {inputs.shape}.")
         inputs = np.broadcast_to(inputs, (n_networks, n_candidates, inputs.shape[-1]))
     if chunk_size is None:
-        fit = engine.lanes_in_flight(_VECTORS * n_hidden * n_networks, candidates.dtype.itemsize)
+        fit = engine.lanes_together(_VECTORS * n_hidden * n_networks, candidates.dtype.itemsize)
         chunk_size = min(fit, _LANES)
     find = functools.partial(
         pipeline.find_fixed_points,

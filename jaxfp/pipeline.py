@@ -96,8 +96,8 @@ def find_fixed_points(
       bounded: True if the map is known to send some box into itself (or the flow to point inward on a ball). None:
         ask `step_fn.bounded`, for a map; adapters know. Else it is proved, where it can be (`proof.boxes`). False: do
         not ask.
-      chunk_size: lanes in flight at once; by default as many as fit into 2 MiB, up to 128, on a CPU (its cache) and
-        into 1 GiB on an accelerator. Changes no result.
+      chunk_size: lanes in flight at once; by default four times as many as fit into 2 MiB, up to 512, on a CPU, where
+        they step in blocks, and as many as fit into 1 GiB on an accelerator. Changes no result.
       checkpoint: folder of its own for what is finished (each 4,096 candidates; each seeded wave), made if it is not
         there. A search that was killed, at any moment, goes on from there when it is called again with the same
         arguments, and on the same device ends in the same bits as one that was not; only `report.seconds` are those of
@@ -161,7 +161,7 @@ def find_fixed_points(
             slow_tolerance=slow_tolerance,
             unique_tolerance=unique_tolerance,
             chunk_size=chunk_size,
-            n_dense=min(chunk_size or 16, engine.lanes_in_flight(_MATRICES * n_hidden**2, 8, 2), 16),
+            n_dense=min(chunk_size or 16, engine.lanes_together(_MATRICES * n_hidden**2, 8, 2), 16),
             sharding=sharding,
             box=box,
         )

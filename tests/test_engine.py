@@ -174,7 +174,7 @@ def test_an_accelerator_finishes_most_lanes_in_one_call(monkeypatch, n_candidate
         return lanes.status
 
     def counted(*given):
-        widths.add(len(given[5]))
+        widths.add(len(given[6]))
         return rounds(*given)
 
     rounds = engine._round

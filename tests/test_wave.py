@@ -81,7 +81,7 @@ def test_chunks_change_nothing(reference, chunk_size):
 def test_an_accelerators_rounds_and_widths_change_nothing(reference, monkeypatch):
     """Lanes that are asked once in a stage, and all in one program, end where they do otherwise."""
     monkeypatch.setattr(engine, "_on_accelerator", lambda: True)
-    assert engine.lanes_in_flight(16 * 4, 4) == 4096
+    assert engine.lanes_together(16 * 4, 4) == 4096
     assert_same_set(jaxfp.find_fixed_points(systems.tanh_row, WEIGHTS, CLOUD), reference)
 
 

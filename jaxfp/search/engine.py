@@ -5,10 +5,11 @@ transformation around it (an ensemble of networks is a vmap over params). `run_w
 step: a work queue that keeps a fixed number of lanes busy for a few steps at a time, so that the slowest lane does
 not keep the others waiting, and one program is compiled whatever the number of candidates.
 
-Lanes in flight share a budget: on a CPU what its cache holds, since every product streams the lanes through it; on an
-accelerator a piece of its memory. An accelerator takes a step of a thousand lanes in the time of one of thirty, and
-less than it takes to ask it how they are: there nearly all of a stage is one call, and there are no narrow programs.
-Neither these numbers nor the number of devices changes where a lane ends.
+Lanes take their steps in blocks, one after the other within a call: on a CPU as many as its cache holds, since every
+product streams them through it. A block without lanes costs nothing, and one whose lanes are done does not wait for
+others. An accelerator, whose blocks fill a piece of its memory, takes a step of a thousand lanes in the time of one of
+thirty, and in less than it takes to ask how they are: there nearly all of a stage is one call. Neither these numbers
+nor the number of devices changes where a lane ends.
 """
 
 import functools
@@ -25,10 +26,10 @@ from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, P
 _STEPS_A_ROUND = 4
 _STEPS_TO_A_CHECK = 2  # of many lanes, some of which another's result may end
 _STEPS_A_CALL = 12  # on an accelerator
-_FEW_CHUNKS = 4  # of candidates, up to which their last lanes go on in a second, narrow program
-_FEW = 128  # lanes that gain from being more
 _FEWEST, _FEWER = 64, 256  # lanes of the two smallest programs of an accelerator
-_CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes in flight, on a CPU and on an accelerator
+_CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes that step together, on a CPU and on an accelerator
+_MOST_ON_CPU, _MOST = 128, 4096  # of these: more gain nothing, and fewer are filled up to a power of two
+_BLOCKS = 4  # times as many are in flight on a CPU, so that the host is asked less often
 
 
 class Lanes(NamedTuple):
@@ -91,8 +92,8 @@ def build_search(step_fn: StepFn, solver: Solver, *, kind: Kind = "map") -> Call
     return search
 
 
-def lanes_in_flight(numbers: int, itemsize: int, least: int = 16) -> int:
-    """How many lanes the budget allows.
+def lanes_together(numbers: int, itemsize: int, least: int = 16) -> int:
+    """How many lanes that step together the budget allows.
 
     Args:
       numbers: that one lane holds at a time.
@@ -100,15 +101,31 @@ def lanes_in_flight(numbers: int, itemsize: int, least: int = 16) -> int:
       least: no fewer than this: products of fewer lanes are no matrix products.
 
     Returns:
-      A power of two, so that few programs are compiled; no more than 128 on a CPU, more gain nothing there, and 4,096
-      on an accelerator, since fewer are filled up to that.
+      A power of two, so that few programs are compiled; no more than 128 on a CPU, and 4,096 on an accelerator.
 
     Example:
-      >>> lanes_in_flight(1 << 40, 8)
+      >>> lanes_together(1 << 40, 8)
       16
     """
-    budget, most = (_MEMORY, 4096) if _on_accelerator() else (_CACHE, _FEW)
+    budget, most = (_MEMORY, _MOST) if _on_accelerator() else (_CACHE, _MOST_ON_CPU)
     return min(max(1 << max((budget // (numbers * itemsize)).bit_length() - 1, 0), least), most)
+
+
+def lanes_in_flight(numbers: int, itemsize: int) -> int:
+    """How many lanes a call of `run_wave`'s program takes: on a CPU they step in blocks and may be more.
+
+    Args:
+      numbers: that one lane holds at a time.
+      itemsize: bytes of one.
+
+    Returns:
+      A power of two, no more than 512 on a CPU, and 4,096 on an accelerator.
+
+    Example:
+      >>> lanes_in_flight(1 << 40, 8) // lanes_together(1 << 40, 8)
+      4
+    """
+    return lanes_together(numbers, itemsize) * (1 if _on_accelerator() else _BLOCKS)
 
 
 def run_wave(
@@ -122,7 +139,7 @@ def run_wave(
     tolerance: float,
     max_steps: int,
     chunk_size: int,
-    narrow: int = 16,
+    block: int = 16,
     sharding: jax.sharding.Sharding | None = None,
     ends: Callable[[np.ndarray, Lanes, np.ndarray], np.ndarray] | None = None,
 ) -> Lanes:
@@ -138,7 +155,7 @@ def run_wave(
       tolerance: q at which a lane stops early; 0 for the rounding floor.
       max_steps: iterations a lane may take.
       chunk_size: largest number of lanes in flight.
-      narrow: lanes of the second program, for the last few of a search.
+      block: lanes that take their steps together, on a CPU.
       sharding: of the leading axis of the lanes, over devices; None for the default device.
       ends: `(rows, lanes, residuals) -> (n_rows,)`, asked every few steps about the lanes in flight: CONVERGED where it
         is known where a lane leads, MAX_STEPS where it is not worth going on, else what the lane's status is.
@@ -160,30 +177,27 @@ def run_wave(
     out = Lanes(
         np.array(candidates), np.full(n_candidates, np.inf), np.zeros(n_candidates, int), np.zeros(n_candidates, int)
     )
-    wide, narrow = _widths(n_candidates, chunk_size, narrow if sharding is None else chunk_size, max_steps)
-    queue, lanes, owner = 0, None, np.zeros(0, int)
+    width, block = _shape(n_candidates, chunk_size, block if sharding is None else chunk_size)
+    lanes = _blank(step_fn, solver, kind, params, candidates, inputs, width)
+    queue, owner = 0, np.full(width, -1)
     while queue < n_candidates or (owner >= 0).any():
-        n_left = n_candidates - queue + int((owner >= 0).sum())
-        width = narrow if n_left <= narrow else wide
-        if lanes is None or width < len(owner):  # fewer lanes than the program is wide: move into a narrower one
-            kept = owner[owner >= 0]
-            source = np.concatenate([np.flatnonzero(owner >= 0), np.zeros(width - len(kept), int)])
-            lanes = lanes if lanes is None else jax.tree.map(lambda x, s=source: np.asarray(x)[s], lanes)
-            owner = np.concatenate([kept, np.full(width - len(kept), -1)])
+        kept = np.flatnonzero(owner >= 0)
+        if queue == n_candidates and len(np.unique(kept // block)) > -(-len(kept) // block):
+            source = np.concatenate([kept, np.zeros(width - len(kept), int)])  # the last few into few blocks
+            lanes = jax.tree.map(lambda x, s=source: np.asarray(x)[s], lanes)
+            owner = np.concatenate([owner[kept], np.full(width - len(kept), -1)])
         fresh = np.flatnonzero(owner < 0)[: n_candidates - queue]
         owner[fresh] = np.arange(queue, queue + len(fresh))
         queue += len(fresh)
         is_fresh = np.isin(np.arange(width), fresh)
         rows = np.maximum(owner, 0)
         u = None if inputs is None else inputs[rows]
-        if lanes is None:  # every lane is fresh in the first round: what they hold before does not matter
-            lanes = _blank(step_fn, solver, kind, params, candidates, inputs, width)
         placed = (lanes, candidates[rows], u, is_fresh, owner >= 0)
         if sharding is not None:
             placed = jax.device_put(placed, sharding)
-        n_steps = _STEPS_A_ROUND if ends is None or width == narrow else _STEPS_TO_A_CHECK
+        n_steps = _STEPS_A_ROUND if ends is None or len(kept) + len(fresh) <= block else _STEPS_TO_A_CHECK
         n_steps = _STEPS_A_CALL if _on_accelerator() else n_steps
-        lanes, residuals = _round(step_fn, solver, kind, params, *placed, tolerance, max_steps, n_steps)
+        lanes, residuals = _round(step_fn, solver, kind, block, params, *placed, tolerance, max_steps, n_steps)
         now = Lanes(*(np.asarray(x) for x in (lanes.state.hidden, lanes.state.q, lanes.n_steps, lanes.status)))
         status = now.status.copy()
         if ends is not None:
@@ -201,18 +215,14 @@ def _on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def _widths(n_candidates: int, chunk_size: int, narrow: int, max_steps: int) -> tuple[int, int]:
-    """Lanes of the program for many, and of the one for the last few."""
-    fitting = min(chunk_size, 1 << (n_candidates - 1).bit_length())
+def _shape(n_candidates: int, chunk_size: int, block: int) -> tuple[int, int]:
+    """Lanes of the program, and of a block of it."""
     if _on_accelerator():
-        few = n_candidates <= _FEWEST
-        width = min(chunk_size, _FEWEST if few else max(fitting, _FEWER))
+        fitting = max(1 << (n_candidates - 1).bit_length(), _FEWER)
+        width = min(chunk_size, _FEWEST if n_candidates <= _FEWEST else fitting)
         return width, width
-    # A wide program costs the same for one lane as for all. Where the last few lanes may take many steps, or there are
-    # no more than a few chunks of them, a second, narrow program is worth its compilation.
-    tail = max_steps > 16 or n_candidates < _FEW_CHUNKS * chunk_size
-    narrow = min(narrow, chunk_size) if tail else chunk_size
-    return fitting if n_candidates > min(chunk_size, _FEW) // 2 else narrow, narrow
+    block = min(block, chunk_size)
+    return chunk_size - chunk_size % block, block
 
 
 def _blank(
@@ -278,11 +288,12 @@ def _advance(
     return jax.lax.while_loop(goes_on, step, (first, jnp.zeros((), jnp.int32)))[0]
 
 
-@functools.partial(compiling.jit, static_argnums=(0, 1, 2))
+@functools.partial(compiling.jit, static_argnums=(0, 1, 2, 3))
 def _round(
     step_fn: StepFn,
     solver: Solver,
     kind: Kind,
+    block: int,
     params: Params,
     lanes: _Lane,
     candidates: jax.Array,
@@ -293,7 +304,7 @@ def _round(
     max_steps: jax.Array,
     n_steps: jax.Array,
 ) -> tuple[_Lane, jax.Array]:
-    """Put fresh candidates into their lanes and take a few steps with all; the lanes, and r where they are."""
+    """Put fresh candidates into their lanes and take a few steps, block by block; the lanes, and r where they are."""
 
     def one(
         lane: _Lane, hidden: jax.Array, fresh: jax.Array, used: jax.Array, u: jax.Array | None
@@ -305,5 +316,12 @@ def _round(
         lane = jax.tree.map(lambda a, b: jnp.where(used, a, b), advanced, lane)
         return lane, dynamics.residual_fn(step_fn, params, u, kind)(lane.state.hidden)
 
-    axes = (0, 0, 0, 0, None if inputs is None else 0)
-    return jax.vmap(one, in_axes=axes)(lanes, candidates, is_fresh, is_used, inputs)
+    def of_block(given: tuple[Any, ...]) -> tuple[_Lane, jax.Array]:
+        nothing = given[0], jnp.zeros_like(given[1])
+        return jax.lax.cond(given[3].any(), lambda: jax.vmap(one)(*given), lambda: nothing)
+
+    given = lanes, candidates, is_fresh, is_used, inputs
+    if len(is_used) == block:
+        return jax.vmap(one)(*given)
+    blocks = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), given)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(of_block, blocks))

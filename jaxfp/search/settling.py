@@ -31,7 +31,7 @@ def n_states(problem: judgment.Problem, n_hidden: int, n_vectors: int = 16) -> i
       8
     """
     itemsize = np.dtype(problem.dtype).itemsize
-    return problem.chunk_size or engine.lanes_in_flight(n_vectors * n_hidden, itemsize)
+    return problem.chunk_size or engine.lanes_together(n_vectors * n_hidden, itemsize)
 
 
 def n_residuals(problem: judgment.Problem, n_hidden: int) -> int:

@@ -183,7 +183,7 @@ class _Stage(NamedTuple):
     max_steps: int
     n_products: float  # in one iteration
     n_vectors: int  # of n_hidden numbers that a lane holds
-    narrow: int  # lanes that its last few go on in
+    block: int  # lanes that take its steps together, on a CPU
     for_zeros: bool  # where it ends above the rounding floor, it is stuck
     afresh: bool = False  # begins at the candidates
     astray: bool = False  # is for the lanes that the stages before led out of the box
@@ -219,7 +219,8 @@ def _search_block(
     p = problem
     params, drives = dynamics.narrow((p.params, inputs), p.dtype)
     params = jax.device_put(params)
-    n_hidden, rows = lanes.hidden.shape[1], settling.no_rows(lanes.hidden.shape[1])
+    n_hidden, itemsize = lanes.hidden.shape[1], lanes.hidden.dtype.itemsize
+    rows = settling.no_rows(n_hidden)
     looked_at = np.zeros(len(lanes.zero), int)  # is it known whether a lane shares a zero from where it is?
     enough, progress = _WAITING, _FALL if only_zeros else _PROGRESS
 
@@ -239,6 +240,7 @@ def _search_block(
     left, candidates = block, lanes.hidden[block]
     if len(found.hidden) and p.solver is None:
         left = block[~taken(block)]
+    in_flight = engine.lanes_in_flight if p.sharding is None else engine.lanes_together  # devices step together
     budget = p.max_steps  # less what the stages before may have taken: no lane's depends on another's
     for stage in _stages(problem, n_hidden):
         if stage.astray:
@@ -287,8 +289,8 @@ def _search_block(
             kind=p.kind,
             tolerance=max(p.tolerance, p.slow_tolerance or 0.0),
             max_steps=min(stage.max_steps, budget),
-            chunk_size=settling.n_states(problem, n_hidden, stage.n_vectors),
-            narrow=stage.narrow,
+            chunk_size=p.chunk_size or in_flight(stage.n_vectors * n_hidden, itemsize),
+            block=stage.block,
             sharding=p.sharding,
             ends=ends if p.solver is None and p.slow_tolerance is None and n_hidden >= _ASKED else None,
         )
