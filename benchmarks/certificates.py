@@ -4,7 +4,7 @@
 
 writes OUT/certificates.json: `cells`, a row a kind of cell, over random weights, points found by find_fixed_points from
 uniform states; `networks`, trained ones (tanh100, lstm32 and gru64 are the packaged memories; tanh256 comes with
-the benchmarks), with the time that `certify` takes, median of five; `ghosts`, for x' = x + a + x^2 and Sussillo & Barak's
+the benchmarks), with the time `certify` takes, median of five; `ghosts`, for x' = x + a + x^2 and Sussillo & Barak's
 second toy, how far around the slow point a fixed point is excluded, in units of sqrt(a), and whether FixedPointFinder's
 rule q < 1e-12 takes it for one; `saturated`, states outside [-1, 1] where the residual of a GRU vanishes by rounding.
 """
