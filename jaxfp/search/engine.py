@@ -24,7 +24,7 @@ from jaxfp import arguments, compiling, dynamics
 from jaxfp.types import CONVERGED, MAX_STEPS, NONFINITE, RUNNING, Array, Kind, Params, Solver, StepFn
 
 _STEPS_A_ROUND = 4
-_STEPS_TO_A_CHECK = 2  # of many lanes, some of which another's result may end
+_STEPS_TO_A_CHECK = 3  # of many lanes, some of which another's result may end
 _STEPS_A_CALL = 12  # on an accelerator
 _FEWEST, _FEWER = 64, 256  # lanes of the two smallest programs of an accelerator
 _CACHE, _MEMORY = 2 << 20, 1 << 30  # bytes for the lanes that step together, on a CPU and on an accelerator

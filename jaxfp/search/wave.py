@@ -35,7 +35,7 @@ from jaxfp.types import CONVERGED, FIXED, MAX_STEPS, RUNNING, Solver
 _BLOCK = 4096  # candidates in the queue at a time, and lanes settled, before these are saved; bounds the memory
 _PATIENCE, _PROGRESS, _FALL = 6, 0.9, 0.5  # steps in which a lane must lower q by a tenth, a seeded one by half
 _NEAR, _LANDED = 1, 2
-_ASKED = 48  # units from which to ask lanes under way costs less than to let them go on
+_ASKED = 16  # units from which to ask lanes under way costs less than to let them go on
 _WAITING = 64  # lanes that landed at no zero known yet, until it is worth a look at them
 _VECTORS = 64  # that a lane of a solver we do not know is taken to hold
 _SMALL = 64  # units up to which steps with dense matrices cost no more than others, and one program less

@@ -265,10 +265,7 @@ def _chord(
 
 def _order(pivots: np.ndarray) -> np.ndarray:
     """The rows of a matrix, as LAPACK's exchanges leave them."""
-    order = list(range(len(pivots)))
-    for i, k in enumerate(pivots.tolist()):
-        order[i], order[k] = order[k], order[i]
-    return np.array(order)
+    return lapack.dlaswp(np.arange(float(len(pivots)))[:, None], pivots)[:, 0].astype(int)
 
 
 @functools.partial(compiling.jit, static_argnums=(0, 1))
