@@ -24,7 +24,7 @@ tasks.toys tasks.flip_flop tasks.sine_generator tasks.moving_average tasks.three
 tasks.context_integration tasks.spiking_integrator tasks.sentiment tasks.synthetic_reviews
 search.candidates search.solvers.levenberg_marquardt search.solvers.newton_krylov search.solvers.gradient
 search.engine search.dedupe search.inside search.polish search.zeros search.minima search.judgment search.known
-search.settling search.wave
+search.settling search.sharing search.wave
 analysis.linearization analysis.modes analysis.completeness analysis.implicit analysis.validity analysis.transients
 analysis.arrivals analysis.topology analysis.responses
 analysis.stability analysis.tracking analysis.branches analysis.following analysis.continuation
