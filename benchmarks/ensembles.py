@@ -27,7 +27,6 @@ from jaxfp.models import adapters, equations, train
 from jaxfp.tasks import flip_flop as task
 from jaxfp.types import FIXED, FixedPoints
 
-_LANES = 128  # in flight in the loop: the default on a CPU, and on an accelerator as many as the candidates call for
 _STRUCTURE = ("by_index", "index_sum", "complete", "stable_codes", "memories_held")
 
 
